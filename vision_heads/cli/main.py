@@ -1,0 +1,63 @@
+"""Assembles `vh` from its commands and turns errors into exit codes.
+
+Exit codes: 0 done, 2 the user's mistake (one line on stderr), 1 our fault.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from vision_heads.errors import UserError
+from vision_heads.version import __version__
+
+app = typer.Typer(
+    name="vh",
+    help="Real-time detection: one light trunk, any number of task heads.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS = ("detect", "train", "eval", "export", "info", "data")
+"""Each names a module of `vision_heads.cli` with a function `register(app)`."""
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"vision_heads {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+for _name in COMMANDS:
+    import_module(f"vision_heads.cli.{_name}").register(app)
+
+
+def main() -> None:
+    """Run `vh`; set VH_DEBUG=1 to see the traceback behind a one-line error."""
+    try:
+        app()
+    except UserError as error:
+        if os.environ.get("VH_DEBUG"):
+            traceback.print_exc()
+        print(f"vh: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("vh: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Data sets: from files in any format to batches."""

@@ -1,0 +1,1 @@
+"""Scoring results by a protocol's rules."""

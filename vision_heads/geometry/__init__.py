@@ -1,0 +1,1 @@
+"""Boxes, letterboxes and rotations in numpy; nothing here knows of heads or networks."""

@@ -1,0 +1,1 @@
+"""Task heads: a folder for each kind, and the contract they fulfil."""

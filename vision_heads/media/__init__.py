@@ -1,0 +1,1 @@
+"""Pictures in, drawings out; no torch."""

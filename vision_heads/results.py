@@ -1,0 +1,182 @@
+"""What a model found: `Detections` of one head, `Result` of one picture. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_heads.errors import UserError
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@dataclass(slots=True)
+class Detections:
+    """Results of one head on one picture, best first.
+
+    Attributes:
+        xyxy: (N, 4) float32 boxes in absolute pixels of the original picture.
+        score: (N,) float32 in 0..1.
+        class_id: (N,) int64 indices into `names`.
+        names: the head's class names.
+        category_ids: the data set's own id of each class.
+        rotation: (N, 3, 3) float32 head rotations, or None for kinds without a pose.
+    """
+
+    xyxy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    class_id: NDArray[np.int64]
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...] = ()
+    rotation: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        self.xyxy = np.asarray(self.xyxy, np.float32).reshape(-1, 4)
+        self.score = np.asarray(self.score, np.float32).reshape(-1)
+        self.class_id = np.asarray(self.class_id, np.int64).reshape(-1)
+        if not self.category_ids:
+            self.category_ids = tuple(range(len(self.names)))
+        if not len(self.xyxy) == len(self.score) == len(self.class_id):
+            raise ValueError("xyxy, score and class_id differ in length")
+
+    @classmethod
+    def empty(cls, names: tuple[str, ...], category_ids: tuple[int, ...] = ()) -> Detections:
+        """Return no detections of a head with these classes."""
+        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0), names, category_ids)
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, index: Any) -> Detections:
+        """Select rows by a slice, a boolean mask or an index array."""
+        if isinstance(index, (int, np.integer)):
+            index = [index]
+        return Detections(
+            self.xyxy[index],
+            self.score[index],
+            self.class_id[index],
+            self.names,
+            self.category_ids,
+            None if self.rotation is None else self.rotation[index],
+        )
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.float32], float, str]]:
+        """Yield (xyxy, score, class name) for each detection."""
+        for box, score, label in zip(self.xyxy, self.score, self.class_id, strict=True):
+            yield box, float(score), self.names[label]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many of each class were found, classes without any left out."""
+        number = np.bincount(self.class_id, minlength=len(self.names))
+        return {name: int(n) for name, n in zip(self.names, number, strict=True) if n}
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return plain Python records: class, category_id, score, box (xyxy)."""
+        return [
+            {
+                "class": self.names[label],
+                "category_id": self.category_ids[label],
+                "score": round(float(score), 5),
+                "box": [round(float(value), 2) for value in box],
+            }
+            for box, score, label in zip(self.xyxy, self.score, self.class_id, strict=True)
+        ]
+
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """Return COCO results: bbox is x, y, width, height; ids are the data set's own."""
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self.category_ids[label],
+                "bbox": [
+                    round(float(v), 3) for v in (x1, y1, np.float64(x2) - x1, np.float64(y2) - y1)
+                ],
+                "score": round(float(score), 6),
+            }
+            for (x1, y1, x2, y2), score, label in zip(
+                self.xyxy, self.score, self.class_id, strict=True
+            )
+        ]
+
+    def to_supervision(self) -> supervision.Detections:
+        """Return `supervision.Detections`; `UserError` says how to install it if it is not."""
+        try:
+            import supervision as sv  # noqa: PLC0415
+        except ImportError as error:
+            raise UserError(
+                "to_supervision() needs supervision: pip install supervision"
+            ) from error
+        names = np.array([self.names[label] for label in self.class_id])
+        return sv.Detections(
+            xyxy=self.xyxy,
+            confidence=self.score,
+            class_id=self.class_id.astype(int),
+            data={"class_name": names},
+        )
+
+
+@dataclass(slots=True)
+class Result:
+    """Everything found in one picture.
+
+    Attributes:
+        heads: Detections by head name, in the model's order.
+        width, height: of the original picture, pixels.
+        source: file or stream the picture came from, "" when it was an array.
+        image: the original BGR uint8 picture, (height, width, 3); None when not kept.
+    """
+
+    heads: dict[str, Detections]
+    width: int
+    height: int
+    source: str = ""
+    image: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    def __getitem__(self, head: str) -> Detections:
+        """Return the detections of the head called `head`."""
+        if head not in self.heads:
+            raise KeyError(f"no head {head!r}; this result has {list(self.heads)}")
+        return self.heads[head]
+
+    def __len__(self) -> int:
+        """Return the number of detections over all heads."""
+        return sum(len(detections) for detections in self.heads.values())
+
+    def draw(self, image: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Return a BGR copy of the picture with every detection drawn.
+
+        Args:
+            image: BGR uint8 (height, width, 3); the picture the result came from when None.
+
+        Raises:
+            UserError: the picture was not kept and none is given.
+        """
+        from vision_heads.media.draw import draw_result  # noqa: PLC0415
+
+        picture = self.image if image is None else image
+        if picture is None:
+            raise UserError("draw() needs the picture: pass it, or predict with keep_image=True")
+        return draw_result(picture, self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain record for JSON: source, width, height, heads."""
+        return {
+            "source": self.source,
+            "width": self.width,
+            "height": self.height,
+            "heads": {name: found.to_dicts() for name, found in self.heads.items()},
+        }
+
+    def to_coco(self, image_id: int | str | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Return COCO results of each head; `image_id` defaults to the source."""
+        key = self.source if image_id is None else image_id
+        return {name: found.to_coco(key) for name, found in self.heads.items()}
+
+    def to_supervision(self) -> dict[str, supervision.Detections]:
+        """Return `supervision.Detections` of each head."""
+        return {name: found.to_supervision() for name, found in self.heads.items()}

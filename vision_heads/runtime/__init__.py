@@ -1,0 +1,1 @@
+"""The torch-free runtime: engines, the predictor, slicing."""
