@@ -1,0 +1,37 @@
+"""Fixtures that several tests use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Two cores: more threads than that only make tests slower and less repeatable.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the checkout's root."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real pictures, or skip: they are not part of the repository."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real pictures are not here: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Return the folder of reference results by other programs, or skip."""
+    folder = REPOSITORY.parent / "shared" / "fixtures"
+    if not folder.is_dir():
+        pytest.skip(f"reference results are not here: {folder}")
+    return folder
