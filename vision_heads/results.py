@@ -47,7 +47,13 @@ class Detections:
     @classmethod
     def empty(cls, names: tuple[str, ...], category_ids: tuple[int, ...] = ()) -> Detections:
         """Return no detections of a head with these classes."""
-        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0), names, category_ids)
+        return cls(
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int64),
+            names,
+            category_ids,
+        )
 
     def __len__(self) -> int:
         return len(self.score)
