@@ -1,0 +1,43 @@
+"""Settings that only the kind `detect` understands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vision_heads.errors import UserError
+from vision_heads.spec import HeadSpec, first_problem
+
+
+class DetectOptions(BaseModel):
+    """Options of a detect head, in `HeadSpec.options`.
+
+    Attributes:
+        reg_max: bins of each side's distance distribution (DFL, arXiv 2006.04388).
+        topk, alpha, beta: of the task-aligned assignment (TOOD, arXiv 2108.07755).
+        box_gain, class_gain, dfl_gain: weights of the losses.
+        nwd: 0..1, how much of the overlap, in assignment and box loss alike, is the normalised
+            Wasserstein distance (arXiv 2110.13389) instead of CIoU; for tiny boxes.
+        nwd_constant: pixels; the scale of that distance.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reg_max: Annotated[int, Field(ge=2, le=64)] = 16
+    topk: Annotated[int, Field(ge=1, le=100)] = 10
+    alpha: Annotated[float, Field(ge=0)] = 0.5
+    beta: Annotated[float, Field(ge=0)] = 6.0
+    box_gain: Annotated[float, Field(ge=0)] = 7.5
+    class_gain: Annotated[float, Field(ge=0)] = 0.5
+    dfl_gain: Annotated[float, Field(ge=0)] = 1.5
+    nwd: Annotated[float, Field(ge=0, le=1)] = 0.0
+    nwd_constant: Annotated[float, Field(gt=0)] = 12.8
+
+
+def options_of(spec: HeadSpec) -> DetectOptions:
+    """Validate a head's options; `UserError` names the head and the field."""
+    try:
+        return DetectOptions.model_validate(spec.options)
+    except ValidationError as error:
+        raise UserError(f"head {spec.name!r}: options.{first_problem(error)}") from error

@@ -1,0 +1,196 @@
+"""Trunk plus heads: the whole network, its files and its measures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from vision_heads._ultralytics import Conv
+from vision_heads.errors import UserError
+from vision_heads.heads.base import kind_of
+from vision_heads.spec import METADATA_KEY, ModelSpec
+from vision_heads.trunk.backbone import Backbone, scale_of
+from vision_heads.trunk.hepan import Hepan
+
+_ACTIVATIONS = {"silu": nn.SiLU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
+
+
+class Network(nn.Module):
+    """One pass of the trunk, then every head on the pyramid.
+
+    Args:
+        spec: the model; the only thing that decides the architecture.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        scale = scale_of(spec.size)
+        self.backbone = Backbone(scale)
+        self.neck = Hepan(scale, spec.levels, spec.fusion)
+        self.heads = nn.ModuleDict()
+        for head in spec.heads:
+            kind = kind_of(head.kind)
+            kind.check(head)
+            self.heads[head.name] = kind.build(head, scale.channels)
+        _finish(self, _ACTIVATIONS[spec.activation])
+
+    def forward(
+        self, images: Tensor, routes: Mapping[str, Tensor] | None = None
+    ) -> dict[str, dict[str, Tensor]]:
+        """Run the trunk once and each head on its rows.
+
+        Args:
+            images: (B, 3, H, W) float, RGB / 255; H and W multiples of 32.
+            routes: head name to the rows it sees; every head sees every row when None.
+
+        Returns:
+            Raw predictions by head. The gradient each head sends into the trunk is divided by
+            the number of heads, so that the trunk learns from their average (CerberusDet,
+            arXiv 2407.12632).
+        """
+        pyramid = self.neck(self.backbone(images))
+        names = list(self.heads) if routes is None else [n for n in self.heads if n in routes]
+        raw: dict[str, dict[str, Tensor]] = {}
+        for name in names:
+            rows = None if routes is None else routes[name]
+            features = {
+                level: _leave_shared(pyramid[level], rows, len(names))
+                for level in self.spec.head(name).levels
+            }
+            raw[name] = self.heads[name](features)
+        return raw
+
+    def export(self, images: Tensor, heads: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Return the tensors exported files give, `<head>/<suffix>`, for the named heads."""
+        pyramid = self.neck(self.backbone(images))
+        out: dict[str, Tensor] = {}
+        for name in heads or list(self.heads):
+            head: Any = self.heads[name]
+            for suffix, value in head.export(head(pyramid), self.spec.candidates).items():
+                out[f"{name}/{suffix}"] = value
+        return out
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """Identity forward; scales the gradient on its way back."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.factor, None
+
+
+def _leave_shared(features: Tensor, rows: Tensor | None, sharers: int) -> Tensor:
+    picked = features if rows is None or len(rows) == len(features) else features[rows]
+    if sharers == 1 or not torch.is_grad_enabled():
+        return picked
+    scaled: Tensor = _ScaleGradient.apply(picked, 1 / sharers)
+    return scaled
+
+
+def _finish(network: nn.Module, activation: type[nn.Module]) -> None:
+    """Set the activation, and batch norm to YOLO's usual constants, everywhere."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps, module.momentum = 1e-3, 0.03
+        if isinstance(module, Conv) and not isinstance(module.act, nn.Identity):
+            # One module each: a shared one would show up once in summaries and hooks.
+            module.act = activation(inplace=True)
+
+
+def fuse(network: nn.Module) -> nn.Module:
+    """Fold every batch norm into its convolution, in place, for inference.
+
+    Returns:
+        The same network in eval mode; outputs agree with the unfused ones within 1e-4.
+    """
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, Conv) and hasattr(module, "bn"):
+            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            del module.bn
+            module.forward = module.forward_fuse
+    return network
+
+
+def save_network(path: Path, network: Network, *, half: bool = False) -> None:
+    """Write weights and spec as safetensors, whole or not at all.
+
+    Args:
+        path: the file; its folder must exist.
+        network: unfused.
+        half: store in FP16, half the size.
+    """
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(state, temporary, metadata={METADATA_KEY: network.spec.to_json()})
+    temporary.replace(path)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file.
+
+    Returns:
+        Tensors by name, floating ones as FP32, and the file's metadata.
+
+    Raises:
+        UserError: missing, truncated, or no safetensors.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+    return {n: v.float() if v.is_floating_point() else v for n, v in state.items()}, metadata
+
+
+def load_network(path: str | Path) -> Network:
+    """Build the network that a weight file describes and fill it.
+
+    Raises:
+        UserError: the file is missing, damaged, has no spec, or does not fit its own spec.
+    """
+    path = Path(path)
+    state, metadata = read_weights(path)
+    if METADATA_KEY not in metadata:
+        raise UserError(f"{path}: no vision_heads model in this file; use it with --init")
+    network = Network(ModelSpec.from_json(metadata[METADATA_KEY], str(path)))
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise UserError(
+            f"{path}: weights do not fit the file's own spec "
+            f"(missing {missing[:3]}, unexpected {unexpected[:3]})"
+        )
+    return network
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read only the spec of a safetensors file, from its header; needs no torch tensors."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, 100_000_000)))
+        return ModelSpec.from_json(header["__metadata__"][METADATA_KEY], str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: no vision_heads model in this file") from error
