@@ -1,0 +1,349 @@
+"""Batches for training: several data sets mixed, augmented by workers, repeatable exactly.
+
+The batch of step k of epoch e is a function of (seed, e, k) and of nothing else: not of the
+number of workers or processes, nor of what was loaded before. A run therefore resumes anywhere
+without any stored random state.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vision_heads.data import colour
+from vision_heads.data.augment import AugmentConfig, augment, check_poses
+from vision_heads.data.order import (
+    EpochOrder,
+    epoch_order,
+    quotas,
+    sample_rng,
+    step_rng,
+)
+from vision_heads.data.sample import DataSplit, Sample
+from vision_heads.data.store import PictureStore
+from vision_heads.data.warp import Labels
+from vision_heads.errors import UserError, require
+from vision_heads.heads.base import Targets
+
+Step = tuple[int, int]
+"""(epoch, step)."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Pictures of one step and process, with the labels of every head.
+
+    Attributes:
+        images: (B, 3, H, W) uint8 RGB.
+        routes: rows of the batch that belong to each head, (B_head,) int64, ascending.
+        targets: labels of each head; their `rows` count the head's own rows.
+        files: the picture of each row; the first one where several were combined.
+    """
+
+    images: Tensor
+    routes: dict[str, Tensor]
+    targets: dict[str, Targets]
+    files: list[str]
+
+    def pin_memory(self) -> Batch:
+        """Move the pictures to page-locked memory, for a quicker copy to a GPU."""
+        self.images = self.images.pin_memory()
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A `UserError` on its way out of a worker, without torch's traceback around it."""
+
+    message: str
+
+
+@dataclass
+class _Steps(Dataset[Any]):
+    """Makes the batch of any step; what a worker process holds."""
+
+    names: tuple[str, ...]
+    samples: tuple[Sequence[Sample], ...]
+    counts: tuple[int, ...]
+    config: AugmentConfig
+    size: tuple[int, int]
+    batch_size: int
+    epochs: int
+    seed: int
+    rank: int
+    world: int
+    store: PictureStore
+    _orders: dict[int, EpochOrder] = field(default_factory=dict)
+
+    def __getitem__(self, step: Step) -> Batch | _Failure:
+        try:
+            return self.batch(*step)
+        except UserError as error:
+            return _Failure(str(error))
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Return this process's rows of a step's batch."""
+        order = self._order(epoch)
+        share = self.batch_size // self.world
+        start = step * self.batch_size + self.rank * share
+        positions = range(start, min(start + share, len(order.source)))
+        size = self._size(epoch, step)
+        images = torch.empty((len(positions), 3, *size), dtype=torch.uint8)
+        planes = images.numpy()
+        labels = []
+        for row, position in enumerate(positions):
+            picture, found = self._sample(order, epoch, position, size)
+            for channel in range(3):
+                cv2.extractChannel(picture, channel, planes[row, 2 - channel])
+            labels.append(found)
+        sources = order.source[positions.start : positions.stop]
+        routes, targets = {}, {}
+        for i, name in enumerate(self.names):
+            rows = np.flatnonzero(sources == i)
+            routes[name] = torch.from_numpy(rows)
+            posed = any(sample.rotations is not None for sample in self.samples[i])
+            targets[name] = collate([labels[row] for row in rows], posed)
+        files = [
+            str(self._pick(order, int(order.source[p]), int(order.rank[p])).image)
+            for p in positions
+        ]
+        return Batch(images, routes, targets, files)
+
+    def _order(self, epoch: int) -> EpochOrder:
+        if epoch not in self._orders:
+            sizes = [len(samples) for samples in self.samples]
+            self._orders = {epoch: epoch_order(sizes, self.counts, self.seed, epoch)}
+        return self._orders[epoch]
+
+    def _pick(self, order: EpochOrder, source: int, rank: int) -> Sample:
+        picks = order.picks[source]
+        return self.samples[source][int(picks[rank % len(picks)])]
+
+    def _size(self, epoch: int, step: int) -> tuple[int, int]:
+        span = self.config.multi_scale
+        if not span:
+            return self.size
+        factor = step_rng(self.seed, epoch, step).uniform(1 - span, 1 + span)
+        height, width = (max(round(side * factor / 32), 1) * 32 for side in self.size)
+        return height, width
+
+    def _sample(
+        self, order: EpochOrder, epoch: int, position: int, size: tuple[int, int]
+    ) -> tuple[np.ndarray, Labels]:
+        source, rank = int(order.source[position]), int(order.rank[position])
+        pool = self.config.mosaic_pool
+
+        def partner(rng: np.random.Generator) -> Sample:
+            if not pool:
+                return self.samples[source][int(rng.integers(len(self.samples[source])))]
+            return self._pick(order, source, rank - 1 - int(rng.integers(pool)))
+
+        return augment(
+            self._pick(order, source, rank),
+            partner,
+            self.store,
+            config=self.config,
+            size=size,
+            rng=sample_rng(self.seed, epoch, position),
+            combine=epoch < self.epochs - self.config.close_mosaic,
+        )
+
+
+def collate(parts: Sequence[Labels], posed: bool) -> Targets:
+    """Put the labels of a head's rows together.
+
+    Args:
+        parts: labels of row 0, 1, ... of the head.
+        posed: whether the head's data set has poses.
+    """
+
+    def rows(counts: list[int]) -> Tensor:
+        return torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
+
+    joined = Labels.join(list(parts) or [_NOTHING])
+    return Targets(
+        boxes=torch.from_numpy(joined.boxes),
+        labels=torch.from_numpy(joined.labels),
+        rows=rows([len(part.labels) for part in parts]),
+        ignore_boxes=torch.from_numpy(joined.ignore),
+        ignore_rows=rows([len(part.ignore) for part in parts]),
+        rotations=torch.from_numpy(joined.rotations) if posed else None,
+    )
+
+
+_NOTHING = Labels(
+    np.zeros((0, 4), np.float32),
+    np.zeros(0, np.int64),
+    np.zeros((0, 4), np.float32),
+    np.zeros((0, 3, 3), np.float32),
+)
+
+
+class TrainLoader:
+    """Loads and augments the batches of a training run.
+
+    Without weights an epoch shows every picture of every data set once; its last batch may be
+    smaller. With several processes the last, incomplete batch is left out, so that all of them
+    take the same number of equal steps.
+
+    Args:
+        sources: the data set of each head, by the head's name.
+        augment: what happens to pictures.
+        height, width: of the network's input, multiples of 32.
+        batch_size: of all processes together.
+        epochs: of the run; the last `augment.close_mosaic` of them combine no pictures.
+        seed: of the run.
+        workers: processes that load ahead; 0 loads in this one.
+        rank, world: which process this is, of how many. Process r has the r-th equal stretch of
+            rows of the batch that one process alone would have.
+        weights: share of each head's data set in an epoch; small sets are repeated only as far
+            as this asks for it. None: in proportion to their sizes.
+
+    Raises:
+        UserError: a setting does not fit the data; the message names it.
+
+    Example:
+        >>> loader = TrainLoader({"aerial": split}, AugmentConfig(), height=640, width=640,
+        ...                      batch_size=16, epochs=100, seed=0, workers=2)
+        >>> for batch in loader.epoch(3, start_step=120):  # resumes a run
+        ...     images = batch.images.float() / 255
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, DataSplit],
+        augment: AugmentConfig,
+        *,
+        height: int,
+        width: int,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        workers: int,
+        rank: int = 0,
+        world: int = 1,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        _check(sources, augment, batch_size, world, weights)
+        if augment.blur or augment.grey or augment.contrast:
+            colour.transforms()
+        sizes = [len(split.samples) for split in sources.values()]
+        counts = quotas(sizes, None if weights is None else [weights[name] for name in sources])
+        self._total = sum(counts)
+        self._batch_size, self._world = batch_size, world
+        self._workers, self._seed = workers, seed
+        require(len(self), f"batch_size: {batch_size} is more than the {self._total} pictures")
+        recent = augment.mosaic_pool + 2 * batch_size
+        self._steps = _Steps(
+            names=tuple(sources),
+            samples=tuple(split.samples for split in sources.values()),
+            counts=tuple(counts),
+            config=augment,
+            size=(height, width),
+            batch_size=batch_size,
+            epochs=epochs,
+            seed=seed,
+            rank=rank,
+            world=world,
+            store=PictureStore(height, width, augment.detail, recent),
+        )
+        self._plan: list[Step] = []
+        self._loader: DataLoader[Any] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of steps of an epoch."""
+        # Several processes leave the incomplete batch out.
+        total = self._total + (0 if self._world > 1 else self._batch_size - 1)
+        return max(total // self._batch_size, 0)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from `start_step` on.
+
+        Args:
+            epoch: from 0.
+            start_step: first step that is wanted, to resume a run.
+
+        Raises:
+            UserError: a picture cannot be read; the message names the file.
+        """
+        self._plan[:] = [(epoch, step) for step in range(start_step, len(self))]
+        for batch in self._open():
+            if isinstance(batch, _Failure):
+                self.close()
+                raise UserError(batch.message)
+            yield batch
+
+    def close(self) -> None:
+        """End the worker processes; the next epoch starts new ones."""
+        self._loader = None
+
+    def _open(self) -> DataLoader[Any]:
+        if self._loader is not None:
+            return self._loader
+        steps = self._steps
+        if steps.config.cache == "ram":
+            everything = [sample for samples in steps.samples for sample in samples]
+            steps.store.keep_all(everything, threads=max(self._workers, 2))
+        # Forked workers share the pictures that are kept in memory.
+        context = "fork" if sys.platform == "linux" and self._workers else None
+        self._loader = DataLoader(
+            steps,
+            sampler=self._plan,
+            batch_size=None,
+            num_workers=self._workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_start_worker,
+            persistent_workers=self._workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            multiprocessing_context=context,
+            # Of its own: torch's global generator is left as the training has it.
+            generator=torch.Generator().manual_seed(self._seed),
+        )
+        return self._loader
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(_: int) -> None:
+    # One process a worker; OpenCV's threads would fight over the cores.
+    cv2.setNumThreads(0)
+
+
+def _check(
+    sources: Mapping[str, DataSplit],
+    config: AugmentConfig,
+    batch_size: int,
+    world: int,
+    weights: Mapping[str, float] | None,
+) -> None:
+    require(sources, "no data set to train on")
+    require(
+        batch_size > 0 and batch_size % world == 0,
+        f"batch_size: must be a multiple of the {world} processes, got {batch_size}",
+    )
+    require(
+        weights is None or set(weights) == set(sources),
+        f"weights: must name the heads {sorted(sources)}, got {sorted(weights or {})}",
+    )
+    for head, split in sources.items():
+        where = f"{split.name} ({split.split})"
+        require(split.samples, f"{where}: no pictures to train head {head!r} on")
+        check_poses(config, split.samples, where)
+        for sample in split.samples:
+            sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
+            if not (sides > 0).all():
+                row = int(np.flatnonzero(~(sides > 0).all(1))[0])
+                raise UserError(
+                    f"{sample.image}: box {row} is empty: {sample.boxes[row].tolist()};"
+                    " see `vh data check`"
+                )

@@ -1,0 +1,198 @@
+"""Geometry of augmentation: one matrix takes a picture, its boxes and its poses along.
+
+Matrices are 3x3 float64 on continuous image coordinates (x right, y down, a pixel is one unit
+wide, its centre at .5) and multiply column vectors. Nothing here is random but `random_view`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_heads.data.sample import Sample
+from vision_heads.geometry.boxes import area, clip
+
+Matrix = NDArray[np.float64]
+Picture = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+PAD_VALUE = 114
+"""Grey level of what no picture covers; `InputSpec.pad_value`'s default."""
+
+
+@dataclass(slots=True)
+class Labels:
+    """Labels of one picture on the network's input, xyxy network pixels.
+
+    Attributes:
+        boxes: (N, 4) float32.
+        labels: (N,) int64.
+        ignore: (K, 4) float32 areas without loss.
+        rotations: (N, 3, 3) float32, NaN where unknown.
+    """
+
+    boxes: Floats
+    labels: NDArray[np.int64]
+    ignore: Floats
+    rotations: Floats
+
+    @classmethod
+    def join(cls, parts: list[Labels]) -> Labels:
+        """Put the labels of several pictures together, in order."""
+        return cls(
+            np.concatenate([p.boxes for p in parts]),
+            np.concatenate([p.labels for p in parts]),
+            np.concatenate([p.ignore for p in parts]),
+            np.concatenate([p.rotations for p in parts]),
+        )
+
+
+def shift(x: float, y: float) -> Matrix:
+    """Return the translation by (x, y)."""
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
+
+
+def stretch(x: float, y: float) -> Matrix:
+    """Return the scaling by x and y about the origin; x < 0 mirrors."""
+    return np.diag([x, y, 1.0])
+
+
+def turn(degrees: float) -> Matrix:
+    """Return the rotation about the origin, clockwise as seen (y points down)."""
+    angle = np.deg2rad(degrees)
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float64)
+
+
+def shear(x_degrees: float, y_degrees: float) -> Matrix:
+    """Return the shear along x and y about the origin."""
+    matrix = np.eye(3)
+    matrix[0, 1] = np.tan(np.deg2rad(x_degrees))
+    matrix[1, 0] = np.tan(np.deg2rad(y_degrees))
+    return matrix
+
+
+def is_upright(matrix: Matrix) -> bool:
+    """Tell whether edges along the axes stay along the axes."""
+    return not (matrix[0, 1] or matrix[1, 0] or matrix[2, 0] or matrix[2, 1])
+
+
+def transform_points(points: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:
+    """Map (N, 2) points."""
+    out = points @ matrix[:, :2].T + matrix[:, 2]
+    return np.asarray(out[:, :2] / out[:, 2:])
+
+
+def transform_boxes(boxes: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:
+    """Map (N, 4) xyxy boxes to the upright hulls of their four mapped corners, unclipped."""
+    corners = np.asarray(boxes, np.float64)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+    moved = transform_points(corners, matrix).reshape(-1, 4, 2)
+    return np.concatenate([moved.min(1), moved.max(1)], axis=1)
+
+
+def pose_transform(matrix: Matrix) -> NDArray[np.float32]:
+    """Return the 3x3 `Q`, `F` that a similarity does to a head rotation: R' = Q R F.
+
+    The picture is mirrored first (R' = M R M, M = diag(-1, 1, 1)), then turned by theta
+    (R' = Rz(theta) R); both are read off the matrix. Stacked as (2, 3, 3).
+    """
+    mirrored = np.linalg.det(matrix[:2, :2]) < 0
+    flip = np.diag([-1.0 if mirrored else 1.0, 1, 1])
+    linear = matrix[:2, :2] @ flip[:2, :2]
+    theta = np.degrees(np.arctan2(linear[1, 0], linear[0, 0]))
+    return np.stack([turn(theta) @ flip, flip]).astype(np.float32)
+
+
+def warp_labels(
+    sample: Sample, matrix: Matrix, size: tuple[int, int], min_box: float, min_visible: float
+) -> Labels:
+    """Take a sample's labels to the network's input.
+
+    An object of which too little is left becomes an ignore area where it is still seen: neither
+    an object nor background.
+
+    Args:
+        sample: labels in original pixels.
+        matrix: original pixels to network pixels.
+        size: (height, width) of the network's input.
+        min_box: shortest side an object keeps, network pixels.
+        min_visible: smallest fraction of its box that an object keeps.
+
+    Returns:
+        Labels cut off at the edges of the input.
+    """
+    height, width = size
+    # Labels may stick out of the picture; on a mosaic that would reach the neighbour.
+    inside = clip(sample.boxes, sample.width, sample.height)
+    hull = transform_boxes(inside, matrix)
+    seen = clip(hull, width, height)
+    full, left = area(hull), area(seen)
+    sides = (seen[:, 2:] - seen[:, :2]).min(1, initial=np.inf)
+    keep = (sides >= min_box - 1e-4) & (left >= min_visible * full) & (left > 0)
+    areas = clip(sample.ignore_boxes, sample.width, sample.height)
+    areas = clip(transform_boxes(areas, matrix), width, height)
+    ignore = np.concatenate([areas[area(areas) > 0], seen[~keep & (left > 0)]])
+    return Labels(
+        seen[keep].astype(np.float32),
+        sample.labels[keep],
+        ignore.astype(np.float32),
+        _warp_rotations(sample, matrix, keep),
+    )
+
+
+def _warp_rotations(sample: Sample, matrix: Matrix, keep: NDArray[np.bool_]) -> Floats:
+    if sample.rotations is None:
+        return np.full((int(keep.sum()), 3, 3), np.nan, np.float32)
+    turned, flip = pose_transform(matrix)
+    return np.asarray(turned @ sample.rotations[keep] @ flip, np.float32)
+
+
+def visible_part(
+    matrix: Matrix, width: float, height: float, size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return the whole-pixel hull (x1, y1, x2, y2) of a mapped picture on the input.
+
+    Args:
+        matrix: picture to network pixels.
+        width, height: of the picture.
+        size: (height, width) of the input.
+    """
+    hull = transform_boxes(np.array([[0, 0, width, height]], np.float64), matrix)[0]
+    x1, y1, x2, y2 = np.clip(hull, 0, [size[1], size[0], size[1], size[0]])
+    # Upright neighbours share an edge: rounding both alike leaves no gap and no overlap.
+    if is_upright(matrix):
+        return round(x1), round(y1), round(x2), round(y2)
+    return int(np.floor(x1)), int(np.floor(y1)), int(np.ceil(x2)), int(np.ceil(y2))
+
+
+def paint(canvas: Picture, picture: Picture, matrix: Matrix) -> None:
+    """Draw a picture on the canvas through a matrix, bilinear, in place.
+
+    Args:
+        canvas: (H, W, 3) uint8; what the picture does not reach stays.
+        picture: (h, w, 3) uint8.
+        matrix: picture pixels to canvas pixels.
+    """
+    height, width = picture.shape[:2]
+    size = (canvas.shape[0], canvas.shape[1])
+    x1, y1, x2, y2 = visible_part(matrix, width, height, size)
+    if x2 <= x1 or y2 <= y1:
+        return
+    target = canvas[y1:y2, x1:x2]
+    whole = shift(matrix[0, 2].round(), matrix[1, 2].round())
+    if np.abs(matrix - whole).max() < 1e-9:
+        left, top = int(whole[0, 2]), int(whole[1, 2])
+        target[:] = picture[y1 - top : y2 - top, x1 - left : x2 - left]
+        return
+    # OpenCV counts from pixel centres.
+    moved = shift(-x1 - 0.5, -y1 - 0.5) @ matrix @ shift(0.5, 0.5)
+    dsize = (x2 - x1, y2 - y1)
+    # An upright picture fills its target; the fraction of a pixel at its edge is repeated.
+    border = cv2.BORDER_REPLICATE if is_upright(matrix) else cv2.BORDER_TRANSPARENT
+    if matrix[2, 0] or matrix[2, 1]:
+        cv2.warpPerspective(picture, moved, dsize, target, cv2.INTER_LINEAR, border)
+    else:
+        cv2.warpAffine(picture, moved[:2], dsize, target, cv2.INTER_LINEAR, border)
