@@ -1,0 +1,51 @@
+"""Where a run computes, and in which precision."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+
+from vision_heads.errors import UserError
+
+
+def make_accelerator(device: str, amp: str) -> Accelerator:
+    """Set up accelerate for this process.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        amp: "auto", "off", "bf16" or "fp16".
+
+    Raises:
+        UserError: the device is not there, or cannot compute in that precision.
+    """
+    on_gpu = _wants_gpu(device)
+    precision = {"off": "no", "auto": _best_precision(on_gpu)}.get(amp, amp)
+    if precision == "fp16" and not on_gpu:
+        raise UserError("amp: fp16 needs a GPU; on a CPU use --amp bf16 or --amp off")
+    if on_gpu and ":" in device:
+        torch.cuda.set_device(device)
+    # A process may run several trainings one after the other, each with its own precision.
+    AcceleratorState._reset_state()
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=not on_gpu, mixed_precision=precision, kwargs_handlers=[unused])
+
+
+def _wants_gpu(device: str) -> bool:
+    if device == "auto":
+        return torch.cuda.is_available()
+    if device == "cpu":
+        return False
+    if not device.startswith("cuda"):
+        raise UserError(f"device: {device!r} is none of auto, cpu, cuda, cuda:N")
+    if not torch.cuda.is_available():
+        raise UserError(f"device: {device} asked for, but torch sees no GPU")
+    return True
+
+
+def _best_precision(on_gpu: bool) -> str:
+    if on_gpu:
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    # Without these instructions bf16 is emulated, and slower than FP32.
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16" if has_bf16 else "no"

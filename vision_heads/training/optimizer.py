@@ -1,0 +1,66 @@
+"""Optimizer, learning-rate schedule and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from vision_heads.training.config import OptimizerConfig
+
+
+def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Build the optimizer; only weights of two or more dimensions decay."""
+    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=True)
+
+
+def learning_rate(
+    config: OptimizerConfig, step: int, steps_per_epoch: int, total_steps: int
+) -> float:
+    """Return the learning rate of a step: linear warm-up, then a cosine to `final`."""
+    warmup = max(int(config.warmup_epochs * steps_per_epoch), config.warmup_steps)
+    warmup = min(warmup, total_steps // 2)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    cosine = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    return config.lr * (config.final + (1 - config.final) * cosine)
+
+
+class Ema:
+    """Moving average of weights and batch-norm statistics.
+
+    The decay ramps up, so that the average forgets the random start.
+
+    Args:
+        network: whose weights are averaged; copied.
+        decay: 0 keeps a plain copy of the latest weights.
+    """
+
+    RAMP = 2000
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = deepcopy(network).eval().requires_grad_(False)
+        self.decay, self.updates = decay, 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take one step towards `network`."""
+        self.updates += 1
+        keep = self.decay * (1 - math.exp(-self.updates / self.RAMP))
+        new: dict[str, Tensor] = network.state_dict()
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(new[name], 1 - keep)
+            else:
+                value.copy_(new[name])

@@ -1,0 +1,36 @@
+"""Validation during training: the same runtime and rules as `vh eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+
+from vision_heads.data.sample import DataSplit
+from vision_heads.evaluation.runner import options_for, predict_split
+from vision_heads.heads.base import kind_of
+from vision_heads.network import Network
+from vision_heads.runtime.predictor import Predictor
+from vision_heads.torch_engine import TorchEngine
+from vision_heads.training.config import TrainConfig
+from vision_heads.training.journal import Journal
+
+
+def validate(
+    network: Network, splits: Mapping[str, DataSplit], config: TrainConfig, journal: Journal
+) -> dict[str, float]:
+    """Score a network on each head's validation split.
+
+    Returns:
+        Figures as `<head>/<number>`, in percent; what a protocol cannot say is left out.
+    """
+    device = next(network.parameters()).device
+    engine = TorchEngine(deepcopy(network), device=str(device))
+    predictor = Predictor(engine)
+    figures: dict[str, float] = {}
+    for name, split in splits.items():
+        head = network.spec.head(name)
+        journal.say(f"validate {name} on {len(split.samples)} pictures of {split.name}")
+        run = predict_split(predictor, split, options_for(config.protocol), head=head)
+        numbers = kind_of(head.kind).evaluate(split, run.detections, config.protocol)
+        figures |= {f"{name}/{key}": value for key, value in numbers.items() if value == value}
+    return figures
