@@ -95,6 +95,7 @@ class DataSplit:
         samples: every picture, sorted by file name; pictures without labels are negatives.
         problems: everything found wrong while reading; nothing is dropped silently.
         terms: of use of the data, shown when training starts.
+        unlabelled: pictures without a label file where the format takes that for a negative.
     """
 
     name: str
@@ -104,3 +105,4 @@ class DataSplit:
     samples: list[Sample]
     problems: list[Problem] = field(default_factory=list)
     terms: str = ""
+    unlabelled: int = 0

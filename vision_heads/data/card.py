@@ -1,0 +1,376 @@
+"""Data-set cards: a YAML that says where a data set lies and in which format its labels are."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from vision_heads.data.formats import FORMATS, read
+from vision_heads.data.formats.base import Part, Source
+from vision_heads.data.formats.faults import box_problems
+from vision_heads.data.sample import DataSplit, Sample
+from vision_heads.errors import UserError, require
+from vision_heads.paths import assets
+from vision_heads.spec import first_problem
+
+DATA_VARIABLE = "VH_DATA"
+"""Environment variable: the folder that holds data sets which cards name by a relative path."""
+
+
+class PartCard(BaseModel):
+    """Where one part of a split lies; paths are relative to the data set's folder.
+
+    Attributes:
+        images: folder of pictures, or (YOLO) a .txt that lists them.
+        annotations: folder of label files, or COCO's .json.
+        ids: text file with the names of the pictures to use, one a line (VOC's ImageSets).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: str | None = None
+    annotations: str | None = None
+    ids: str | None = None
+
+
+class Card(BaseModel):
+    """A data-set card.
+
+    Attributes:
+        file: the card's own file.
+        format: a registered format.
+        path: the data set's folder: absolute, relative to the card, or under $VH_DATA.
+        splits: parts of each split, by the split's name.
+        names: class names, where the format does not name its classes itself.
+        category_ids: the data set's own id of each class, for formats that hold only 0..n-1.
+        terms: of use, shown when training starts and written into the weights.
+        obtain: where the data can be had, shown when it is not found.
+        keypoints: YOLO rows are a box followed by key points.
+        foreign: the card is ultralytics' data.yaml.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Path
+    format: str
+    path: str = "."
+    splits: dict[str, tuple[PartCard, ...]] = Field(min_length=1)
+    names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    terms: str = ""
+    obtain: str = ""
+    keypoints: bool = False
+    foreign: bool = False
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: str) -> str:
+        if value not in FORMATS:
+            raise ValueError(f"unknown format {value!r}; known: {', '.join(FORMATS)}")
+        return value
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _list_of_names(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if sorted(value, key=str) != sorted(range(len(value)), key=str):
+            raise ValueError(f"numbers must be 0 to {len(value) - 1}, got {list(value)}")
+        return [value[index] for index in range(len(value))]
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _lists_of_parts(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: list(part) if isinstance(part, list | tuple) else [part]
+            for name, part in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        repeated = [name for name, count in Counter(self.names).items() if count > 1]
+        if repeated:
+            raise ValueError(f"names: {repeated[0]!r} is there twice")
+        if self.category_ids and len(self.category_ids) != len(self.names):
+            raise ValueError(
+                f"category_ids has {len(self.category_ids)} entries for {len(self.names)} names"
+            )
+        if len(set(self.category_ids)) != len(self.category_ids):
+            raise ValueError("category_ids: an id is there twice")
+        if self.category_ids and self.format not in {"yolo", "voc"}:
+            raise ValueError(f"category_ids: {self.format} has its own")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The data set's name: the card's, or its folder's for a file called data.yaml."""
+        stem = self.file.stem
+        return self.file.resolve().parent.name if stem in {"data", "card", "dataset"} else stem
+
+    def root(self) -> Path:
+        """Return the data set's folder.
+
+        Raises:
+            UserError: it is not there; says where it was looked for and how to get it.
+        """
+        path = Path(self.path).expanduser()
+        places = [path] if path.is_absolute() else [self.file.resolve().parent / path]
+        base = os.environ.get(DATA_VARIABLE)
+        if base and not path.is_absolute():
+            places.append(Path(base).expanduser() / path)
+        if self.foreign and not path.is_absolute():
+            places.append(Path.cwd() / path)
+        for place in places:
+            if place.is_dir():
+                return place.resolve()
+        looked = " and ".join(str(place) for place in places)
+        unset = f" (${DATA_VARIABLE} is not set)" if not base and not path.is_absolute() else ""
+        get = f"; get it from {self.obtain}" if self.obtain else ""
+        raise UserError(
+            f"{self.file}: path: no data at {looked}{unset}{get}; set {DATA_VARIABLE} to the "
+            f"folder that holds {self.path!r}, or write your own card"
+        )
+
+
+def load_card(name_or_path: str | Path) -> Card:
+    """Read a card.
+
+    Args:
+        name_or_path: name of a shipped card ("visdrone"), or a file of the user's: a card or
+            ultralytics' data.yaml.
+
+    Raises:
+        UserError: there is no such card, or a field of it is wrong.
+
+    Example:
+        >>> load_card("visdrone").names[0]
+        'pedestrian'
+    """
+    file = _find(name_or_path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    require(isinstance(content, dict), f"{file}: not a data-set card: no fields")
+    fields = _from_ultralytics(content, file) if _is_ultralytics(content) else content
+    for key in ("file", "foreign"):
+        require(key not in content, f"{file}: {key}: unknown field")
+    try:
+        return Card.model_validate({**fields, "file": file})
+    except ValidationError as error:
+        raise UserError(f"{file}: {first_problem(error)}") from error
+
+
+def card_names() -> list[str]:
+    """Return the names of the shipped cards."""
+    folder = assets("datasets")
+    flat = {file.stem for file in folder.glob("*.yaml")}
+    nested = {file.stem for file in folder.glob("*/*.yaml") if file.stem == file.parent.name}
+    return sorted(flat | nested)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    name = str(name_or_path)
+    if path.suffix.lower() in {".yaml", ".yml"} or len(path.parts) != 1:
+        raise UserError(f"{name}: no such card file")
+    folder = assets("datasets")
+    for file in (folder / f"{name}.yaml", folder / name / f"{name}.yaml"):
+        if file.is_file():
+            return file
+    raise UserError(f"{name}: no card of this name; shipped are {', '.join(card_names())}")
+
+
+def _is_ultralytics(content: Mapping[str, Any]) -> bool:
+    return not {"format", "splits"} & set(content) and bool({"train", "val", "test"} & set(content))
+
+
+def _from_ultralytics(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Turn the fields of ultralytics' data.yaml into a card's; its other fields are its own."""
+    names = content.get("names")
+    count = content.get("nc")
+    if names is None:
+        require(isinstance(count, int) and count > 0, f"{file}: names: missing")
+        names = [f"class_{number}" for number in range(count or 0)]
+    require(isinstance(names, list | dict), f"{file}: names: a list or a mapping is needed")
+    require(
+        count is None or count == len(names), f"{file}: nc: {count}, but {len(names)} are named"
+    )
+    splits = {}
+    for split in ("train", "val", "test"):
+        where = content.get(split)
+        if not where:
+            continue
+        parts = where if isinstance(where, list) else [where]
+        for part in parts:
+            require(isinstance(part, str), f"{file}: {split}: {part!r} is no path")
+        splits[split] = [{"images": part} for part in parts]
+    own = {key: content[key] for key in ("terms", "category_ids", "obtain") if key in content}
+    return {
+        "format": "yolo",
+        "path": str(content.get("path") or "."),
+        "splits": splits,
+        "names": {index: str(name) for index, name in names.items()}
+        if isinstance(names, dict)
+        else [str(name) for name in names],
+        "keypoints": "kpt_shape" in content,
+        "foreign": True,
+        **own,
+    }
+
+
+def load_split(
+    card: str | Path | Card,
+    split: str,
+    *,
+    images_needed: bool = True,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> DataSplit:
+    """Read one split of a data set.
+
+    Args:
+        card: a card, or its name or file.
+        split: "train", "val", ...
+        images_needed: pictures must be there, and missing ones are problems. Otherwise a missing
+            picture is fine as long as its size is known from its labels or from `sizes`.
+        sizes: (width, height) by file name or stem.
+
+    Returns:
+        Every picture of the split, with everything found wrong in `problems`.
+
+    Raises:
+        UserError: the data is not there, or cannot be read at all.
+    """
+    if not isinstance(card, Card):
+        card = load_card(card)
+    require(
+        split in card.splits,
+        f"{card.file}: splits: no {split!r}; it has {', '.join(card.splits)}",
+    )
+    root = card.root()
+    names = card.names or _voc_names(card, root)
+    parts = []
+    for entry in card.splits[split]:
+        source = _source(
+            card, entry, root, names=names, images_needed=images_needed, sizes=sizes or {}
+        )
+        try:
+            part = read(card.format, source)
+        except UserError as error:
+            raise UserError(f"{card.file}: splits.{split}: {error}") from error
+        part.problems.extend(box_problems(part))
+        parts.append(part)
+    return _merge(card, split, parts, root)
+
+
+def _source(
+    card: Card,
+    entry: PartCard,
+    root: Path,
+    *,
+    names: tuple[str, ...],
+    images_needed: bool,
+    sizes: Mapping[str, tuple[int, int]],
+) -> Source:
+    def inside(text: str | None) -> Path | None:
+        if text is None:
+            return None
+        path = root / Path(text).expanduser()
+        # Exporters of data.yaml write "../train/images" and mean the card's own folder.
+        if card.foreign and not path.exists() and text.startswith("../"):
+            path = root / text[3:]
+        return path
+
+    return Source(
+        root,
+        inside(entry.images),
+        inside(entry.annotations),
+        inside(entry.ids),
+        names,
+        images_needed,
+        sizes,
+        card.keypoints,
+    )
+
+
+def _voc_names(card: Card, root: Path) -> tuple[str, ...]:
+    """Collect the classes of all splits of a VOC card that names none: all must count alike."""
+    if card.format != "voc":
+        return ()
+    return _found_names(card.file, root, tuple(p for parts in card.splits.values() for p in parts))
+
+
+def _found_names(file: Path, root: Path, parts: tuple[PartCard, ...]) -> tuple[str, ...]:
+    from vision_heads.data.formats import voc  # noqa: PLC0415
+
+    found: set[str] = set()
+    for part in parts:
+        source = Source(
+            root,
+            root / part.images if part.images else None,
+            root / part.annotations if part.annotations else None,
+            root / part.ids if part.ids else None,
+            images_needed=False,
+        )
+        if source.annotations is None or source.annotations.is_dir():
+            found |= voc.found_names(source)
+    require(found, f"{file}: names: none given, and no label names a class")
+    return tuple(sorted(found))
+
+
+def _merge(card: Card, split: str, parts: list[Part], root: Path) -> DataSplit:
+    first = parts[0]
+    for part in parts[1:]:
+        same = (part.names, part.category_ids) == (first.names, first.category_ids)
+        require(same, f"{card.file}: splits.{split}: its parts have different classes")
+    samples = [sample for part in parts for sample in part.samples]
+    if card.format == "coco":
+        repeated = [k for k, n in Counter(s.image_id for s in samples).items() if n > 1]
+        require(
+            not repeated,
+            f"{card.file}: splits.{split}: image id {repeated[0] if repeated else ''} is in "
+            "several of its files",
+        )
+    else:
+        _unique_ids(samples, root)
+    samples.sort(key=lambda sample: str(sample.image))
+    return DataSplit(
+        card.name,
+        split,
+        first.names,
+        card.category_ids or first.category_ids,
+        samples,
+        [problem for part in parts for problem in part.problems],
+        card.terms,
+        sum(part.unlabelled for part in parts),
+    )
+
+
+def _unique_ids(samples: list[Sample], root: Path) -> None:
+    """Make ids of pictures in several folders, or with several endings, unique."""
+    for longer in (_path_id, _file_id):
+        count = Counter(sample.image_id for sample in samples)
+        for sample in samples:
+            if count[sample.image_id] > 1:
+                sample.image_id = longer(sample.image, root)
+
+
+def _file_id(image: Path, root: Path) -> str:
+    return (image.relative_to(root) if image.is_relative_to(root) else image).as_posix()
+
+
+def _path_id(image: Path, root: Path) -> str:
+    name = _file_id(image, root)
+    return name[: -len(image.suffix)] if image.suffix else name

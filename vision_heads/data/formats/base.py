@@ -1,0 +1,171 @@
+"""What every reader of a label format takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_heads.data.sample import Problem, ProblemKind, Sample
+from vision_heads.errors import UserError
+from vision_heads.media.images import ImageError, image_size
+
+_THREADS = 8  # reading is waiting for the disk, not computing
+_CHUNK = 64
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one part of a split lies.
+
+    Attributes:
+        root: the data set's folder.
+        images: folder of pictures, or a .txt that lists them; None when only labels are given.
+        annotations: folder of label files or one file, as the format wants; None: the format's
+            own place for them.
+        ids: file that names the pictures to use, one a line; None: all of them.
+        names: class names of the card, () when the format names its classes itself.
+        images_needed: pictures must be there; otherwise sizes may come from `sizes`.
+        sizes: (width, height) by file name or stem, for pictures that are not there.
+        keypoints: YOLO rows are a box followed by key points, not a polygon.
+    """
+
+    root: Path
+    images: Path | None
+    annotations: Path | None
+    ids: Path | None = None
+    names: tuple[str, ...] = ()
+    images_needed: bool = True
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    keypoints: bool = False
+
+    def known_size(self, image: Path) -> tuple[int, int] | None:
+        """Return (width, height) that `sizes` gives for a picture, by its name or stem."""
+        return self.sizes.get(image.name) or self.sizes.get(image.stem)
+
+
+@dataclass(slots=True)
+class Part:
+    """One part of a split, read.
+
+    Attributes:
+        names: class names, contiguous order.
+        category_ids: the data set's own id of each class.
+        samples: the pictures; their image_id is the file's stem unless the format has ids.
+        problems: what could not be read. Faults of boxes are found later, for all formats alike.
+        files: label file of each sample.
+        places: where each box of each sample stands in its label file, parallel to its boxes.
+        place_word: what `places` counts: "line", "object", "annotation id".
+        unlabelled: pictures without a label file that count as negatives.
+    """
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    samples: list[Sample] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    places: list[NDArray[np.int64]] = field(default_factory=list)
+    place_word: str = "line"
+    unlabelled: int = 0
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one label file says.
+
+    Attributes:
+        boxes: (N, 4) float64 xyxy pixels.
+        labels: (N,) class index, or `REGION`, or `OTHER`.
+        ignored: (N,) bool, not to be judged.
+        places: (N,) line or object number, from 1.
+        problems: kind and detail of what could not be read.
+        size: (width, height) the file states, None where it does not.
+    """
+
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    ignored: NDArray[np.bool_]
+    places: NDArray[np.int64]
+    problems: list[tuple[ProblemKind, str]] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def of(  # noqa: PLR0917
+        cls,
+        boxes: list[tuple[float, float, float, float]],
+        labels: list[int],
+        ignored: list[bool],
+        places: list[int],
+        problems: list[tuple[ProblemKind, str]],
+        size: tuple[int, int] | None = None,
+    ) -> Rows:
+        """Build the arrays from lists of equal length."""
+        return cls(
+            np.array(boxes, np.float64).reshape(-1, 4),
+            np.array(labels, np.int64),
+            np.array(ignored, np.bool_),
+            np.array(places, np.int64),
+            problems,
+            size,
+        )
+
+    @classmethod
+    def none(cls) -> Rows:
+        """Return a file without boxes."""
+        return cls.of([], [], [], [], [])
+
+
+class BadLabelsError(Exception):
+    """A label file of which nothing can be used; the message says why."""
+
+
+def parallel(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
+    """Apply `function` to every item on several threads; results keep the order."""
+    queue = list(items)
+    chunks = [queue[start : start + _CHUNK] for start in range(0, len(queue), _CHUNK)]
+    if len(chunks) < 2:
+        return [function(item) for item in queue]
+
+    def work(chunk: list[In]) -> list[Out]:
+        return [function(item) for item in chunk]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return [result for chunk in pool.map(work, chunks) for result in chunk]
+
+
+def decode_text(data: bytes) -> str:
+    """Return the text of a label file.
+
+    Raises:
+        BadLabelsError: it is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadLabelsError(f"not a text file (byte {error.start})") from error
+
+
+def require_sizes(unsized: list[Path]) -> None:
+    """Raise `UserError` if there is a picture of unknown size, naming the first."""
+    if unsized:
+        raise UserError(
+            f"{unsized[0]}: picture not there and its size unknown ({len(unsized)} such); "
+            "give the sizes as a CSV of name,width,height (--sizes FILE.csv)"
+        )
+
+
+def picture_size(image: Path, problems: list[Problem]) -> tuple[int, int] | None:
+    """Return the upright (width, height) of a picture file; None and a problem if corrupt."""
+    try:
+        return image_size(image)
+    except ImageError as error:
+        problems.append(Problem("corrupt-image", image, str(error)))
+        return None

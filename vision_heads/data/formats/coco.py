@@ -1,0 +1,251 @@
+"""COCO detection JSON: `images`, `annotations` (bbox = x, y, width, height), `categories`.
+
+Crowds become areas that are not judged, with their class. Classes are ordered by category id.
+`vh data convert` writes an area without a class as one crowd a class, marked `area_of`; such a
+group is read back as one area.
+Source: the COCO data format page.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_heads.data.formats.base import (
+    Part,
+    Source,
+    parallel,
+    picture_size,
+    require_sizes,
+)
+from vision_heads.data.sample import OTHER, REGION, Problem, Sample
+from vision_heads.errors import UserError, require
+
+AREA_KEY = "area_of"
+AREA_NAMES = {REGION: "region", OTHER: "other"}
+_AREA_LABELS = {name: label for label, name in AREA_NAMES.items()}
+
+
+def read(source: Source) -> Part:
+    """Read a part: a folder of pictures and one JSON file.
+
+    Raises:
+        UserError: the JSON is no COCO file at all, or names a class of the card it has not.
+    """
+    file = source.annotations
+    if file is None:
+        raise UserError("annotations: COCO needs the name of a .json file")
+    whole = _load(file)
+    names, ids = _categories(whole["categories"], source.names, file)
+    part = Part(names, ids, place_word="annotation id")
+    rows = _read_images(whole["images"], source, file, part)
+    part.files = [file] * len(part.samples)
+    _Boxes(whole["annotations"], rows, ids, part, file).fill()
+    return part
+
+
+def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        whole = json.loads(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{file}: not JSON: {error}") from error
+    require(isinstance(whole, dict), f"{file}: not a COCO data set: no object at its top")
+    for key in ("images", "annotations", "categories"):
+        entries = whole.get(key)
+        require(
+            isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries),
+            f"{file}: {key}: a list of objects is needed",
+        )
+    return {key: whole[key] for key in ("images", "annotations", "categories")}
+
+
+def _categories(
+    entries: list[dict[str, Any]], wanted: tuple[str, ...], file: Path
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    known: dict[str, int] = {}
+    for number, entry in enumerate(entries):
+        name, key = entry.get("name"), entry.get("id")
+        require(isinstance(name, str), f"{file}: categories[{number}].name: a text is needed")
+        require(_whole(key), f"{file}: categories[{number}].id: a whole number is needed")
+        require(name not in known, f"{file}: categories[{number}].name: {name!r} is there twice")
+        known[str(name)] = int(key)  # type: ignore[arg-type]
+    require(len(set(known.values())) == len(known), f"{file}: categories: an id is there twice")
+    for name in wanted:
+        require(name in known, f"{file}: categories: no {name!r}, which the card names")
+    names = wanted or tuple(sorted(known, key=lambda name: known[name]))
+    require(names, f"{file}: categories: empty")
+    return names, tuple(known[name] for name in names)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _read_images(
+    entries: list[dict[str, Any]], source: Source, file: Path, part: Part
+) -> dict[int | str, int]:
+    """Fill `part.samples`; return the row of each image id."""
+    rows: dict[int | str, int] = {}
+    by_name: dict[str, int | str] = {}
+    folder = source.images if source.images is not None else source.root
+    if source.images_needed:
+        require(folder.is_dir(), f"{folder}: no such folder of pictures")
+    taken: list[tuple[dict[str, Any], Path]] = []
+    for number, entry in enumerate(entries):
+        key, name = entry.get("id"), entry.get("file_name")
+        if not (_whole(key) or isinstance(key, str)) or not isinstance(name, str):
+            wrong = "file_name" if not isinstance(name, str) else "id"
+            detail = f"images[{number}]: {wrong} is {entry.get(wrong)!r}"
+            part.problems.append(Problem("bad-annotation", file, detail))
+        elif key in rows:
+            detail = f"images[{number}]: id {key} is there twice, the first is used"
+            part.problems.append(Problem("bad-annotation", file, detail))
+        else:
+            if name in by_name:
+                detail = f"images[{number}]: also image id {by_name[name]}"
+                part.problems.append(Problem("duplicate-image", folder / name, detail))
+            by_name[name] = key  # type: ignore[assignment]
+            rows[key] = len(taken)  # type: ignore[index]
+            taken.append((entry, folder / name))
+    found = parallel(lambda item: _image(*item, source, file), taken)
+    unsized = []
+    for sample, problems, sized in found:
+        part.samples.append(sample)
+        part.problems.extend(problems)
+        if not sized:
+            unsized.append(sample.image)
+    if not source.images_needed:
+        require_sizes(unsized)
+    return rows
+
+
+def _image(
+    entry: Mapping[str, Any], image: Path, source: Source, file: Path
+) -> tuple[Sample, list[Problem], bool]:
+    problems: list[Problem] = []
+    stated = _stated_size(entry)
+    size = None
+    if image.is_file():
+        size = picture_size(image, problems)
+        if size and stated and size != stated:
+            said, real = (f"{w}x{h}" for w, h in (stated, size))
+            detail = f"labelled by {file} at {said}, the upright picture is {real}"
+            problems.append(Problem("bad-annotation", image, detail))
+    elif source.images_needed:
+        problems.append(Problem("missing-image", image, f"image id {entry['id']} of {file}"))
+    size = size or stated or source.known_size(image)
+    width, height = size or (0, 0)
+    return Sample(image, entry["id"], width, height), problems, size is not None
+
+
+def _stated_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    width, height = entry.get("width"), entry.get("height")
+    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+        return width, height
+    return None
+
+
+class _Boxes:
+    """Sorts one file's annotations into the samples of a `Part`, arrays at a time."""
+
+    def __init__(
+        self,
+        entries: list[dict[str, Any]],
+        rows: Mapping[int | str, int],
+        category_ids: Sequence[int],
+        part: Part,
+        file: Path,
+    ) -> None:
+        self.part, self.file = part, file
+        self.rows = rows
+        self.index = {key: number for number, key in enumerate(category_ids)}
+        self.entries = [entry for entry in entries if self._usable(entry)]
+
+    def fill(self) -> None:
+        """Give every sample of the part its boxes, labels, areas and ignore areas."""
+        entries, samples = self.entries, self.part.samples
+        owner = np.array([self.rows[e["image_id"]] for e in entries], np.int64)
+        xywh = np.array([e["bbox"] for e in entries], np.float64).reshape(-1, 4)
+        boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1).astype(np.float32)
+        crowd = np.array([bool(e.get("iscrowd", 0)) for e in entries], np.bool_)
+        labels = np.array([self._label(e) for e in entries], np.int64)
+        places = np.array([_number(e.get("id"), n) for n, e in enumerate(entries)], np.int64)
+        areas = self._areas(xywh)
+        order = np.argsort(owner, kind="stable")
+        order = np.concatenate([order[~crowd[order]], order[crowd[order]]])
+        objects = int((~crowd).sum())
+        starts = np.arange(len(samples) + 1)
+        cut = np.searchsorted(owner[order[:objects]], starts)
+        crowd_cut = np.searchsorted(owner[order[objects:]], starts) + objects
+        for number, sample in enumerate(samples):
+            mine = order[cut[number] : cut[number + 1]]
+            sample.boxes, sample.labels = boxes[mine], labels[mine]
+            sample.areas = None if areas is None else areas[mine]
+            ignored = order[crowd_cut[number] : crowd_cut[number + 1]]
+            sample.ignore_boxes, sample.ignore_labels = boxes[ignored], labels[ignored]
+            self.part.places.append(places[mine])
+
+    def _areas(self, xywh: NDArray[np.float64]) -> NDArray[np.float32] | None:
+        """Return each annotation's `area`, its box's where it has none; None if none has one."""
+        stated = [e.get("area") for e in self.entries]
+        if all(value is None for value in stated):
+            return None
+        box_areas = (xywh[:, 2] * xywh[:, 3]).tolist()
+        return np.array(
+            [
+                own if isinstance(value, bool) or not isinstance(value, int | float) else value
+                for value, own in zip(stated, box_areas, strict=True)
+            ],
+            np.float32,
+        )
+
+    def _label(self, entry: Mapping[str, Any]) -> int:
+        if AREA_KEY in entry and entry.get("iscrowd"):
+            return _AREA_LABELS[entry[AREA_KEY]]
+        return self.index[entry["category_id"]]
+
+    def _usable(self, entry: Mapping[str, Any]) -> bool:
+        """Say whether an annotation can be read, and note the problem if it cannot."""
+        box = entry.get("bbox")
+        if not _is_box(box):
+            self._bad("bad-annotation", entry, f"bbox is {box!r}, not four numbers")
+        elif not _hashable(entry.get("image_id")) or entry.get("image_id") not in self.rows:
+            self._bad("bad-annotation", entry, f"image_id {entry.get('image_id')!r} is no image's")
+        elif entry.get("category_id") not in self.index:
+            self._bad("unknown-class", entry, f"category_id {entry.get('category_id')!r}")
+        elif AREA_KEY in entry and entry[AREA_KEY] not in _AREA_LABELS:
+            self._bad("bad-annotation", entry, f"{AREA_KEY} is {entry[AREA_KEY]!r}")
+        else:
+            # The copies of an area for the other classes say nothing new.
+            return AREA_KEY not in entry or self.index[entry["category_id"]] == 0
+        return False
+
+    def _bad(self, kind: Any, entry: Mapping[str, Any], detail: str) -> None:
+        where = f"annotation id {entry.get('id')}"
+        self.part.problems.append(Problem(kind, self.file, f"{where}: {detail}"))
+
+
+def _hashable(value: Any) -> bool:
+    return isinstance(value, int | str)
+
+
+def _number(value: Any, fallback: int) -> int:
+    return value if _whole(value) and abs(value) < 2**62 else fallback
+
+
+def _is_box(box: Any) -> bool:
+    if not isinstance(box, list) or len(box) != 4:
+        return False
+    try:
+        total = box[0] + box[1] + box[2] + box[3]
+        return isinstance(total, int | float) and math.isfinite(total)
+    except (TypeError, OverflowError):
+        return False

@@ -1,0 +1,264 @@
+"""Formats with one label file a picture: matching the two, and reading them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_heads.data.formats.base import (
+    BadLabelsError,
+    Part,
+    Rows,
+    Source,
+    parallel,
+    picture_size,
+    require_sizes,
+)
+from vision_heads.data.sample import Problem, Sample
+from vision_heads.errors import UserError, require
+from vision_heads.media.images import IMAGE_SUFFIXES
+
+
+class Parse(Protocol):
+    """How a folder format reads one label file."""
+
+    def __call__(self, data: bytes, size: tuple[int, int] | None) -> Rows:
+        """Read the file's bytes; `size` is the picture's (width, height) when known.
+
+        Raises:
+            BadLabelsError: nothing in the file can be used.
+        """
+        ...
+
+
+def walk(folder: Path, suffixes: frozenset[str]) -> list[str]:
+    """Return the files below `folder` with one of these endings, sorted, relative, with "/"."""
+    found = []
+    for base, _, names in os.walk(folder, followlinks=True):
+        inside = os.path.relpath(base, folder).replace(os.sep, "/")
+        prefix = "" if inside == "." else f"{inside}/"
+        for name in names:
+            # macOS leaves "._x.jpg" beside "x.jpg" on foreign disks; they are no pictures.
+            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._"):  # noqa: PTH122
+                found.append(prefix + name)
+    return sorted(found)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not blank, stripped.
+
+    Raises:
+        UserError: the file is missing or no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A picture and where its labels are; `present` is False when the picture is not there."""
+
+    image: Path
+    label: Path
+    present: bool
+
+
+def label_path(image: Path, source: Source, folder: Path, suffix: str) -> Path:
+    """Return the label file of a picture: the same path below the folder of labels."""
+    base = source.images if source.images is not None else source.root
+    inside = image.relative_to(base) if image.is_relative_to(base) else Path(image.name)
+    return folder / inside.with_suffix(suffix)
+
+
+def _listed_stem(line: str) -> str:
+    """Return the name in a line of an id file; VOC's per-class lists add a flag to each name."""
+    first, _, flag = line.rpartition(" ")
+    return (first.strip() if flag in {"-1", "0", "1"} and first else line).replace("\\", "/")
+
+
+def _stem(relative: str) -> str:
+    """Drop a picture's ending; a dot elsewhere in the name stays."""
+    base, suffix = os.path.splitext(relative)  # noqa: PTH122
+    return base if suffix.lower() in IMAGE_SUFFIXES else relative
+
+
+def _listed_images(listing: Path, root: Path) -> list[tuple[Path, bool]]:
+    """Return the pictures a .txt names, relative to the list's folder or to the data set."""
+    found = []
+    for line in read_lines(listing):
+        name = Path(line).expanduser()
+        near = [listing.parent / name, root / name]
+        image = next((path for path in near if path.is_file()), near[0])
+        found.append((image, image.is_file()))
+    return found
+
+
+def pair_files(
+    source: Source,
+    suffix: str,
+    labels: Path | None,
+    label_of: Callable[[Path], Path] | None = None,
+) -> list[Pair]:
+    """Match pictures with label files, both ways.
+
+    Args:
+        source: the part.
+        suffix: of label files, e.g. ".txt".
+        labels: folder of label files, to find labels whose picture is missing; None to not look.
+        label_of: label file of a picture; None: the same path below `labels`.
+
+    Returns:
+        Every picture of the part, and one `Pair` without a picture for every label file (or
+        line of the id file) that has none.
+
+    Raises:
+        UserError: the folder of pictures is needed but not there.
+    """
+    images = source.images
+    if label_of is None:
+        require(labels, "a folder of labels is needed")
+        label_of = partial(label_path, source=source, folder=cast(Path, labels), suffix=suffix)
+    if images is not None and images.suffix.lower() == ".txt" and images.is_file():
+        return [Pair(i, label_of(i), there) for i, there in _listed_images(images, source.root)]
+    there = images is not None and images.is_dir()
+    require(there or not source.images_needed, f"{images}: no such folder of pictures")
+    folder = images if images is not None else source.root
+    names = walk(folder, IMAGE_SUFFIXES) if there else []
+    stems = {_stem(name) for name in names}
+    if source.ids is not None:
+        wanted = {_stem(_listed_stem(line)) for line in read_lines(source.ids)}
+        names = [name for name in names if _stem(name) in wanted]
+        lacking = wanted - stems
+    elif labels is not None and labels.is_dir():
+        cut = len(suffix)
+        lacking = {name[:-cut] for name in walk(labels, frozenset({suffix}))} - stems
+        lacking.discard("classes")  # labelling tools leave their class list among YOLO labels
+    else:
+        lacking = set()
+    pairs = [Pair(folder / name, label_of(folder / name), True) for name in names]
+    for stem in sorted(lacking):
+        image = folder / f"{stem}.jpg"
+        pairs.append(Pair(image, label_of(image), False))
+    return pairs
+
+
+@dataclass(slots=True)
+class _One:
+    sample: Sample
+    label: Path
+    places: NDArray[np.int64]
+    problems: list[Problem]
+    sized: bool
+    labelled: bool
+
+
+def read_folder(
+    source: Source,
+    pairs: list[Pair],
+    parse: Parse,
+    names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    *,
+    unlabelled: bool = False,
+    place_word: str = "line",
+) -> Part:
+    """Read one label file a picture.
+
+    Args:
+        source: the part.
+        pairs: pictures and label files.
+        parse: reads one label file.
+        names: class names.
+        category_ids: the data set's id of each class.
+        unlabelled: a picture without a label file is a negative, not a problem.
+        place_word: what `Rows.places` counts.
+
+    Raises:
+        UserError: the size of a picture that is not there is unknown and pictures are not
+            needed (`images_needed=False`).
+    """
+
+    def one(pair: Pair) -> _One:
+        return _read_one(pair, source, parse, unlabelled)
+
+    part = Part(names, category_ids, place_word=place_word)
+    unsized = []
+    for read in parallel(one, pairs):
+        part.samples.append(read.sample)
+        part.files.append(read.label)
+        part.places.append(read.places)
+        part.problems.extend(read.problems)
+        part.unlabelled += not read.labelled
+        if not read.sized:
+            unsized.append(read.sample.image)
+    if not source.images_needed:
+        require_sizes(unsized)
+    return part
+
+
+def _read_one(pair: Pair, source: Source, parse: Parse, unlabelled: bool) -> _One:
+    problems: list[Problem] = []
+    if pair.present:
+        size = picture_size(pair.image, problems)
+    else:
+        size = source.known_size(pair.image)
+        if source.images_needed:
+            problems.append(Problem("missing-image", pair.image, f"labelled by {pair.label}"))
+    found = _read_labels(pair, size, parse, unlabelled, problems)
+    rows = found or Rows.none()
+    if pair.present and size and rows.size and rows.size != size:
+        stated, real = (f"{w}x{h}" for w, h in (rows.size, size))
+        detail = f"labelled by {pair.label} at {stated}, the upright picture is {real}"
+        problems.append(Problem("bad-annotation", pair.image, detail))
+    size = size or rows.size
+    width, height = size or (0, 0)
+    kept = ~rows.ignored
+    sample = Sample(
+        pair.image,
+        pair.image.stem,
+        width,
+        height,
+        rows.boxes[kept].astype(np.float32),
+        rows.labels[kept],
+        None,
+        rows.boxes[rows.ignored].astype(np.float32),
+        rows.labels[rows.ignored],
+    )
+    return _One(
+        sample, pair.label, rows.places[kept], problems, size is not None, found is not None
+    )
+
+
+def _read_labels(
+    pair: Pair,
+    size: tuple[int, int] | None,
+    parse: Parse,
+    unlabelled: bool,
+    problems: list[Problem],
+) -> Rows | None:
+    """Return what the label file says; None where there is none and none is needed."""
+    try:
+        rows = parse(pair.label.read_bytes(), size)
+    except FileNotFoundError:
+        if unlabelled:
+            return None
+        problems.append(Problem("missing-annotation", pair.image, f"no {pair.label}"))
+        return Rows.none()
+    except (BadLabelsError, OSError) as error:
+        # Named by the picture: it has no usable labels at all, so a fix must drop the picture.
+        problems.append(Problem("bad-annotation", pair.image, f"{pair.label}: {error}"))
+        return Rows.none()
+    problems.extend(Problem(kind, pair.label, detail) for kind, detail in rows.problems)
+    return rows
