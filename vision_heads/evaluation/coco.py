@@ -1,0 +1,203 @@
+"""The COCO protocol: faster-coco-eval's counting under COCO's settings, plus a bin under 16 px."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_heads.data.sample import DataSplit, Sample
+from vision_heads.errors import UserError
+from vision_heads.evaluation.diagnostics import confusion, curves
+from vision_heads.evaluation.matching import match, overlapping
+from vision_heads.evaluation.records import ANY, Found, FoundTable, Truth, to_xywh
+from vision_heads.evaluation.scores import Scores
+
+LIMITS = (1, 10, 100)
+AREAS: dict[str, tuple[float, float]] = {
+    "all": (0.0, 1e10),
+    "tiny": (0.0, float(np.nextafter(16.0**2, 0))),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+"""Pixels², both ends included as COCO does; "tiny" ends just below 16²."""
+
+SIZES = tuple(AREAS)[1:]
+NUMBERS = (
+    "AP",
+    "AP50",
+    "AP75",
+    *(f"AP_{size}" for size in SIZES),
+    *(f"AR{limit}" for limit in LIMITS),
+    *(f"AR_{size}" for size in SIZES),
+)
+
+
+def score(split: DataSplit, predictions: Sequence[Found]) -> Scores:
+    """Score by COCO's rules.
+
+    Args:
+        split: ground truth; ignored areas with a class are crowds of it, all others crowds of
+            every class. Sizes are binned by `Sample.areas` where given.
+        predictions: one per sample.
+
+    Raises:
+        UserError: faster-coco-eval is not installed.
+    """
+    found = FoundTable.of([picture.best_first() for picture in predictions])
+    found = found[found.label >= 0]
+    truth = Truth.stack([Truth.of_sample(s, i) for i, s in enumerate(split.samples)])
+    precision, recall = _count(split, found)
+    objects = np.bincount(truth.label[~truth.ignore], minlength=len(split.names))
+    return Scores(
+        "coco",
+        _numbers(precision, recall),
+        {
+            name: _row(precision[:, :, i : i + 1], recall[:, i : i + 1], split, truth, i)
+            for i, name in enumerate(split.names)
+        },
+        len(split.samples),
+        curves(split.names, *_judged(found, truth), objects),
+        confusion(split.names, found, truth),
+    )
+
+
+def _judged(found: FoundTable, truth: Truth) -> tuple[FoundTable, NDArray[np.int8]]:
+    """Return each picture's and class's 100 best predictions and their outcome at IoU 0.5."""
+    order = np.lexsort((found.rank, found.label, found.image))
+    new = np.diff(found.image[order], prepend=-1) != 0
+    new |= np.diff(found.label[order], prepend=-1) != 0
+    starts = np.flatnonzero(new)
+    place = np.empty(len(found), np.int64)
+    place[order] = np.arange(len(found)) - np.repeat(starts, np.diff(starts, append=len(found)))
+    found = found[place < LIMITS[-1]]
+    pairs = overlapping(found, truth, 0.5)
+    return found, match(found, truth, pairs, np.array([0.5])).state[0]
+
+
+def _numbers(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float]:
+    """Means over what was measured.
+
+    Args:
+        precision: (10 IoU, 101 recall, classes, areas, limits), -1 where there is no object.
+        recall: (10 IoU, classes, areas, limits).
+    """
+    result = {
+        "AP": _mean(precision[..., 0, -1]),
+        "AP50": _mean(precision[0, ..., 0, -1]),
+        "AP75": _mean(precision[5, ..., 0, -1]),
+    }
+    for area, size in enumerate(SIZES, 1):
+        result[f"AP_{size}"] = _mean(precision[..., area, -1])
+    for place, limit in enumerate(LIMITS):
+        result[f"AR{limit}"] = _mean(recall[..., 0, place])
+    for area, size in enumerate(SIZES, 1):
+        result[f"AR_{size}"] = _mean(recall[..., area, -1])
+    return result
+
+
+def _mean(table: NDArray[np.float64]) -> float:
+    valid = table[table > -1]
+    return 100 * float(valid.mean()) if valid.size else float("nan")
+
+
+def _row(
+    precision: NDArray[np.float64],
+    recall: NDArray[np.float64],
+    split: DataSplit,
+    truth: Truth,
+    label: int,
+) -> dict[str, float]:
+    mine = (truth.label == label) & ~truth.ignore
+    numbers = _numbers(precision, recall)
+    kept = ("AP", "AP50", "AP75", *(f"AP_{size}" for size in SIZES), "AR100")
+    return {
+        "images": len(np.unique(truth.image[mine])),
+        "objects": int(mine.sum()),
+        **{name: numbers[name] for name in kept},
+    }
+
+
+def _count(split: DataSplit, found: FoundTable) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Let faster-coco-eval match and accumulate; its summary assumes fixed bins and is not used."""
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415
+    except ImportError as error:
+        raise UserError(
+            'the coco protocol needs faster-coco-eval: pip install "vision-heads[train]"'
+        ) from error
+    images = [
+        {"id": i + 1, "width": s.width, "height": s.height} for i, s in enumerate(split.samples)
+    ]
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(split.names)]
+    head = {"images": images, "categories": categories}
+    truth = COCO({**head, "annotations": coco_annotations(split)})
+    result = COCO({**head, "annotations": _results(found)})
+    evaluation = COCOeval_faster(truth, result, "bbox")
+    evaluation.params.maxDets = list(LIMITS)
+    evaluation.params.areaRng = [list(area) for area in AREAS.values()]
+    evaluation.params.areaRngLbl = list(AREAS)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+
+
+def coco_annotations(split: DataSplit) -> list[dict[str, Any]]:
+    """Return a split's ground truth as COCO annotations.
+
+    Ids of pictures and classes are their index + 1; annotation ids start at 1, because 0 means
+    "unmatched" to COCO's code.
+    """
+    records: list[dict[str, Any]] = []
+    for image, sample in enumerate(split.samples, 1):
+        for box, label, area, crowd in _objects(sample, len(split.names)):
+            records.append(
+                {
+                    "id": len(records) + 1,
+                    "image_id": image,
+                    "category_id": label + 1,
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": crowd,
+                }
+            )
+    return records
+
+
+def _objects(sample: Sample, classes: int) -> list[tuple[list[float], int, float, int]]:
+    """(xywh, label, area, crowd) of each object, and of each ignored area for its classes."""
+    boxes, ignored = to_xywh(sample.boxes), to_xywh(sample.ignore_boxes)
+    areas = boxes[:, 2] * boxes[:, 3] if sample.areas is None else sample.areas
+    records = [
+        (box, int(label), float(area), 0)
+        for box, label, area in zip(boxes.tolist(), sample.labels, areas, strict=True)
+    ]
+    for box, label in zip(ignored.tolist(), sample.ignore_labels, strict=True):
+        for one in range(classes) if label <= ANY else (int(label),):
+            records.append((box, one, box[2] * box[3], 1))
+    return records
+
+
+def _results(found: FoundTable) -> list[dict[str, Any]]:
+    rows = zip(
+        (found.image + 1).tolist(),
+        (found.label + 1).tolist(),
+        found.xywh.tolist(),
+        found.score.tolist(),
+        strict=True,
+    )
+    return [
+        {
+            "id": index,
+            "image_id": image,
+            "category_id": label,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "score": confidence,
+            "iscrowd": 0,
+        }
+        for index, (image, label, box, confidence) in enumerate(rows, 1)
+    ]

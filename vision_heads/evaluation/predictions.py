@@ -1,0 +1,308 @@
+"""Results of any program: COCO results JSON and official VisDrone submission folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vision_heads.data.sample import DataSplit, Sample
+from vision_heads.errors import UserError
+from vision_heads.evaluation.records import UNSCORED, Found
+
+_COLUMNS = ("x", "y", "width", "height", "score", "category")
+_BBOX = 4
+_Row = tuple[float, float, float, float, float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a file or folder of results holds for a split.
+
+    Attributes:
+        found: one per sample. A submission's rows keep the file's order, which the VisDrone
+            limits go by; rows of a JSON are sorted by falling score.
+        missing: samples without an entry; they count as having no results.
+        unscored: how many rows are of an official category that no class has.
+        other_files: files of a submission folder that are no .txt and were not read.
+    """
+
+    found: list[Found]
+    missing: tuple[str, ...]
+    unscored: int
+    other_files: tuple[str, ...] = ()
+
+
+def read_predictions(
+    path: str | Path, split: DataSplit, *, unscored: Collection[int] = ()
+) -> Predictions:
+    """Read results for a split's samples.
+
+    Args:
+        path: a COCO results JSON (a list of image_id, category_id, bbox, score), or a folder of
+            VisDrone submission files `<picture>.txt` with lines x,y,w,h,score,category,-1,-1.
+        split: the samples; `image_id` may be the data set's id, the picture's file name or its
+            stem (as a number too), whichever names one picture only.
+        unscored: category ids that rows may carry although the split has no such class.
+
+    Raises:
+        UserError: no such path, or what is wrong in which file, line (or entry) and field.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path, split, unscored)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder of predictions")
+    return _read_json(path, split, unscored)
+
+
+def _read_json(path: Path, split: DataSplit, unscored: Collection[int]) -> Predictions:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: must be a list of COCO results, got {type(entries).__name__}")
+    pictures = _Pictures(split.samples)
+    labels = _labels(split, unscored)
+    rows: dict[int, list[_Row]] = {}
+    for number, entry in enumerate(entries):
+        where = f"{path}: entry {number}"
+        if not isinstance(entry, dict):
+            raise UserError(f"{where}: must be an object, got {type(entry).__name__}")
+        picture = pictures.index(_field(entry, "image_id", where), f"{where}: image_id")
+        rows.setdefault(picture, []).append(_json_row(entry, labels, where))
+    found = [_found(rows.get(i, [])).best_first() for i in range(len(split.samples))]
+    return _predictions(split, found, set(rows))
+
+
+def _field(entry: dict[str, Any], name: str, where: str) -> Any:
+    if name not in entry:
+        raise UserError(f"{where}: {name} is missing")
+    return entry[name]
+
+
+def _json_row(entry: dict[str, Any], labels: dict[int, int], where: str) -> _Row:
+    box = _field(entry, "bbox", where)
+    if not isinstance(box, list) or len(box) != _BBOX:
+        raise UserError(f"{where}: bbox: must be [x, y, width, height], got {box!r}")
+    x, y, w, h = (_number(value, where, f"bbox {name}") for value, name in zip(box, _COLUMNS))  # noqa: B905
+    score = _number(_field(entry, "score", where), where, "score")
+    return x, y, w, h, score, _label(_field(entry, "category_id", where), labels, where)
+
+
+def _read_folder(folder: Path, split: DataSplit, unscored: Collection[int]) -> Predictions:
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    texts = [file for file in files if file.suffix.lower() == ".txt"]
+    if not texts:
+        raise UserError(f"{folder}: holds no .txt file of predictions")
+    pictures = _Pictures(split.samples)
+    labels = _labels(split, unscored)
+    found = [Found.empty() for _ in split.samples]
+    owner: dict[int, Path] = {}
+    for file in texts:
+        picture = pictures.index(file.stem, str(file))
+        if picture in owner:
+            raise UserError(f"{file}: is of the same picture as {owner[picture]}")
+        owner[picture] = file
+        found[picture] = _found(_read_text(file, labels))
+    others = tuple(file.name for file in files if file not in texts)
+    return _predictions(split, found, set(owner), others)
+
+
+def _read_text(file: Path, labels: dict[int, int]) -> list[_Row]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as text: {error}") from error
+    return [
+        _text_row(line, labels, f"{file}: line {number}")
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+
+
+def _text_row(line: str, labels: dict[int, int], where: str) -> _Row:
+    fields = line.strip().rstrip(",").split(",")
+    if not len(_COLUMNS) <= len(fields) <= len(_COLUMNS) + 2:
+        raise UserError(
+            f"{where}: must be x,y,w,h,score,category,-1,-1, got {len(fields)} fields: {line!r}"
+        )
+    x, y, w, h, score, category = (
+        _number(text, where, name)
+        for text, name in zip(fields, _COLUMNS)  # noqa: B905 - the last two say nothing
+    )
+    return x, y, w, h, score, _label(category, labels, where)
+
+
+def _number(value: Any, where: str, name: str) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{where}: {name}: must be a number, got {value!r}")
+    return number
+
+
+def _labels(split: DataSplit, unscored: Collection[int]) -> dict[int, int]:
+    known = {category: index for index, category in enumerate(split.category_ids)}
+    return {**dict.fromkeys(unscored, UNSCORED), **known}
+
+
+def _label(category: Any, labels: dict[int, int], where: str) -> int:
+    number = _number(category, where, "category")
+    if number not in labels:
+        known = sorted(category for category, label in labels.items() if label != UNSCORED)
+        raise UserError(
+            f"{where}: category: the data set has no {category!r}, only "
+            f"{', '.join(str(one) for one in known)}"
+        )
+    return labels[int(number)]
+
+
+def _found(rows: Sequence[_Row]) -> Found:
+    table = np.array(rows, np.float64).reshape(-1, len(_COLUMNS))
+    return Found(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
+
+
+def _predictions(
+    split: DataSplit, found: list[Found], seen: set[int], others: tuple[str, ...] = ()
+) -> Predictions:
+    missing = tuple(str(sample.image_id) for i, sample in enumerate(split.samples) if i not in seen)
+    unscored = sum(int((picture.label == UNSCORED).sum()) for picture in found)
+    return Predictions(found, missing, unscored, others)
+
+
+class _Pictures:
+    """Finds a sample by its id, or else by its file name, stem or number."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._by_id = {_key(sample.image_id): i for i, sample in enumerate(samples)}
+        self._by_name: dict[int | str, set[int]] = {}
+        for i, sample in enumerate(samples):
+            for name in (sample.image.name, sample.image.stem, str(sample.image_id)):
+                self._by_name.setdefault(name, set()).add(i)
+            if sample.image.stem.isdecimal():
+                self._by_name.setdefault(int(sample.image.stem), set()).add(i)
+
+    def index(self, image_id: Any, where: str) -> int:
+        """Return the sample's place; `UserError` starts with `where`."""
+        key = _key(image_id)
+        if key in self._by_id:
+            return self._by_id[key]
+        named = self._by_name.get(key, set()) if key is not None else set()
+        if not named:
+            raise UserError(f"{where}: the data set has no picture {image_id!r}")
+        if len(named) > 1:
+            raise UserError(f"{where}: {len(named)} pictures are called {image_id!r}")
+        return next(iter(named))
+
+
+def _key(image_id: Any) -> int | str | None:
+    if isinstance(image_id, float) and image_id.is_integer():
+        return int(image_id)
+    return image_id if isinstance(image_id, (int, str)) else None
+
+
+def write_predictions(path: str | Path, split: DataSplit, found: Sequence[Found]) -> None:
+    """Write results so that `read_predictions` gives the same numbers again.
+
+    Args:
+        path: a .json file for COCO results, anything else for a folder of VisDrone submission
+            files, one for each sample.
+        split: the samples, and the category ids to write.
+        found: one per sample; rows of no class are left out.
+
+    Raises:
+        UserError: the path cannot be written.
+    """
+    path = Path(path)
+    scored = [(sample, _scored(one)) for sample, one in zip(split.samples, found, strict=True)]
+    try:
+        if path.suffix.lower() == ".json":
+            _write_json(path, split, scored)
+        else:
+            _write_folder(path, split, scored)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _scored(found: Found) -> list[tuple[list[float], float, int]]:
+    rows = zip(found.xywh.tolist(), found.score.tolist(), found.label.tolist(), strict=True)
+    return [row for row in rows if row[2] != UNSCORED]
+
+
+def _write_json(
+    path: Path,
+    split: DataSplit,
+    scored: Sequence[tuple[Sample, list[tuple[list[float], float, int]]]],
+) -> None:
+    entries = [
+        {
+            "image_id": sample.image_id,
+            "category_id": split.category_ids[label],
+            "bbox": box,
+            "score": score,
+        }
+        for sample, rows in scored
+        for box, score, label in rows
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(entries), encoding="utf-8")
+
+
+def _write_folder(
+    folder: Path,
+    split: DataSplit,
+    scored: Sequence[tuple[Sample, list[tuple[list[float], float, int]]]],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for sample, rows in scored:
+        lines = [
+            ",".join(map(repr, [*box, score, split.category_ids[label], -1, -1])) + "\n"
+            for box, score, label in rows
+        ]
+        (folder / f"{sample.image.stem}.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def read_sizes(path: str | Path) -> dict[str, tuple[int, int]]:
+    """Read picture sizes from a CSV of name,width,height; a header line may come first.
+
+    Returns:
+        (width, height) by name as written and, where that differs, by its stem.
+
+    Raises:
+        UserError: the file is missing, or which line and field is wrong.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(row)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    if rows and [field.strip().lower() for field in rows[0][1]] == ["name", "width", "height"]:
+        rows = rows[1:]
+    sizes: dict[str, tuple[int, int]] = {}
+    for number, row in rows:
+        where = f"{path}: line {number}"
+        if len(row) != len(("name", "width", "height")):
+            raise UserError(f"{where}: must be name,width,height, got {len(row)} fields")
+        name = row[0].strip()
+        size = (_pixels(row[1], where, "width"), _pixels(row[2], where, "height"))
+        for key in dict.fromkeys((name, Path(name).stem if Path(name).suffix else name)):
+            if sizes.setdefault(key, size) != size:
+                raise UserError(f"{where}: name: {name!r} has another size on an earlier line")
+    return sizes
+
+
+def _pixels(text: str, where: str, name: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise UserError(f"{where}: {name}: must be a whole number above 0, got {text!r}")
+    return int(text)

@@ -1,0 +1,97 @@
+"""The protocols by which results are scored, and the one function that applies them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vision_heads.data.sample import DataSplit
+from vision_heads.errors import UserError
+from vision_heads.evaluation import coco, visdrone
+from vision_heads.evaluation.records import Found, as_found
+from vision_heads.evaluation.scores import Confusion, Curves, Scores
+from vision_heads.results import Detections
+
+__all__ = [
+    "PROTOCOLS",
+    "Confusion",
+    "Curves",
+    "Found",
+    "Protocol",
+    "Scores",
+    "protocol_of",
+    "score",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """One set of rules.
+
+    Attributes:
+        name: as `--protocol` takes it.
+        about: one line for the help.
+        kinds: head kinds it can score.
+        numbers: names of its numbers, in the order of its table.
+        max_det: most results a picture that are worth predicting for it.
+        unscored: category ids that results may carry although no class has them.
+        score: (split, predictions) to `Scores`; raises `UserError`.
+    """
+
+    name: str
+    about: str
+    kinds: tuple[str, ...]
+    numbers: tuple[str, ...]
+    max_det: int
+    unscored: tuple[int, ...]
+    score: Callable[[DataSplit, Sequence[Found]], Scores]
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        # COCO takes 100 results of each class, so a limit over all classes must not bind first.
+        Protocol(
+            "coco",
+            "COCO's twelve box numbers and a bin under 16 px",
+            ("detect",),
+            coco.NUMBERS,
+            1000,
+            (),
+            coco.score,
+        ),
+        Protocol(
+            "visdrone",
+            "the official VisDrone2018-DET toolkit's seven numbers",
+            ("detect",),
+            visdrone.NUMBERS,
+            500,
+            visdrone.UNSCORED_CATEGORIES,
+            visdrone.score,
+        ),
+    )
+}
+"""Protocols by name."""
+
+
+def protocol_of(name: str) -> Protocol:
+    """Return the protocol called `name`; `UserError` lists them when there is none."""
+    if name not in PROTOCOLS:
+        raise UserError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def score(split: DataSplit, predictions: Sequence[Detections | Found], protocol: str) -> Scores:
+    """Score predictions against a split's ground truth.
+
+    Args:
+        split: samples with boxes in original pixels.
+        predictions: predictions[i] belongs to split.samples[i], original pixels. Classes of
+            `Detections` are matched to the data set's by name; those it lacks are not scored.
+        protocol: "coco" or "visdrone".
+
+    Raises:
+        UserError: the protocol is unknown, or detections and data have no class in common.
+        ValueError: there is not one prediction for each sample.
+    """
+    return protocol_of(protocol).score(split, as_found(split, predictions))

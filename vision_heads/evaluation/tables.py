@@ -1,0 +1,46 @@
+"""Scores as tables for the screen."""
+
+from __future__ import annotations
+
+import math
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vision_heads.evaluation.scores import Scores
+
+_COUNTS = ("images", "objects")
+
+
+def numbers_table(scores: Scores) -> Table:
+    """Return the protocol's numbers, percent; '-' where there was nothing to measure."""
+    table = Table(box=box.SIMPLE, title=f"{scores.protocol}, {scores.images} pictures")
+    table.add_column("number", no_wrap=True)
+    table.add_column("percent", justify="right", no_wrap=True)
+    for name, value in scores.numbers.items():
+        table.add_row(name, _percent(value))
+    return table
+
+
+def classes_table(scores: Scores) -> Table:
+    """Return the same by class, with the number of pictures and objects of each."""
+    table = Table(box=box.SIMPLE, title="by class, percent")
+    table.add_column("class", no_wrap=True)
+    columns = list(next(iter(scores.classes.values()), {}))
+    for name in columns:
+        table.add_column(name.replace("AP_", ""), justify="right", no_wrap=True)
+    for label, row in scores.classes.items():
+        cells = [f"{row[c]:,.0f}" if c in _COUNTS else _percent(row[c]) for c in columns]
+        table.add_row(label, *cells)
+    return table
+
+
+def table_width(table: Table) -> int:
+    """Return the columns of the screen that `table` needs to be shown whole."""
+    wide = Console(width=10_000)
+    return wide.measure(table).maximum
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
