@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Two cores: more threads than that only make tests slower and less repeatable.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+# No time limit an example: on a busy machine it fails tests that are right.
+settings.register_profile("vision_heads", deadline=None)
+settings.load_profile("vision_heads")
 
 
 @pytest.fixture(scope="session")

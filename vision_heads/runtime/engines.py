@@ -1,0 +1,203 @@
+"""What executes a network. Core installs run ONNX files; torch is imported only when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_heads.errors import UserError, require
+from vision_heads.heads.base import kind_of
+from vision_heads.paths import assets
+from vision_heads.spec import METADATA_KEY, ModelSpec
+
+SUFFIXES = (".onnx", ".safetensors")
+"""Model files this version runs, in the order a bare name is looked for."""
+
+Floats = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """Executes one model file. `run` may be called from several threads at once.
+
+    Attributes:
+        spec: the model's description, as its file carries it.
+        batch: pictures a call, when the file fixes it; None: any number.
+        any_size: True when `run` accepts any height and width that are multiples of 32.
+    """
+
+    spec: ModelSpec
+    batch: int | None
+    any_size: bool
+
+    def run(self, images: Floats, heads: Sequence[str] | None = None) -> dict[str, Floats]:
+        """Execute the network.
+
+        Args:
+            images: float32 (B, 3, H, W), RGB / 255, letterboxed; any B.
+            heads: names of the heads whose outputs are wanted, None for all.
+
+        Returns:
+            "<head>/boxes" (B, K, 4) xyxy in network pixels, "<head>/scores" (B, K, classes),
+            and whatever else the head's kind exports.
+        """
+        ...
+
+
+class OnnxEngine:
+    """Runs an ONNX file by ONNX Runtime on the CPU.
+
+    Args:
+        path: an ONNX file written by `vh export`.
+        threads: threads of one `run`, None for all cores. Threads of ONNX Runtime wait for work
+            without spinning: pictures are decoded on the same cores meanwhile.
+
+    Raises:
+        UserError: no ONNX file, one that `vh export` did not write, or one whose inputs or
+            outputs contradict its spec.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        self.path = Path(path)
+        self._session = _open_session(self.path, threads)
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        require(
+            text,
+            f"{path}: carries no model description ({METADATA_KEY!r} in its metadata); "
+            "write it with vh export",
+        )
+        self.spec = ModelSpec.from_json(text, str(path))
+        self._input, self.batch, self.any_size = self._check_input()
+        self._outputs = self._check_outputs()
+
+    def run(self, images: Floats, heads: Sequence[str] | None = None) -> dict[str, Floats]:
+        """Execute the network; see `Engine.run`. A fixed batch is filled up with zeros."""
+        names = [
+            output
+            for head in (self._outputs if heads is None else heads)
+            for output in self._outputs[self.spec.head(head).name]
+        ]
+        size = self.batch or max(len(images), 1)
+        parts = [
+            self._run_one(images[start : start + size], names)
+            for start in range(0, max(len(images), 1), size)
+        ]
+        if len(parts) == 1:
+            return dict(zip(names, parts[0], strict=True))
+        joined = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return dict(zip(names, joined, strict=True))
+
+    def _run_one(self, images: Floats, names: list[str]) -> list[Floats]:
+        count = len(images)
+        if self.batch is not None and count < self.batch:
+            padding = np.zeros((self.batch - count, *images.shape[1:]), np.float32)
+            images = np.concatenate([images, padding])
+        outputs: list[Floats] = self._session.run(names, {self._input: images})
+        return [output[:count] for output in outputs]
+
+    def _check_input(self) -> tuple[str, int | None, bool]:
+        inputs = self._session.get_inputs()
+        wanted = (3, self.spec.input.height, self.spec.input.width)
+        shape = inputs[0].shape
+        good = (
+            len(inputs) == 1
+            and inputs[0].type == "tensor(float)"
+            and len(shape) == 4
+            and all(
+                not isinstance(a, int) or a == b for a, b in zip(shape[1:], wanted, strict=True)
+            )
+        )
+        require(
+            good,
+            f"{self.path}: input must be one float32 tensor (batch, {wanted[0]}, {wanted[1]}, "
+            f"{wanted[2]}), got {[(i.type, i.shape) for i in inputs]}",
+        )
+        batch = shape[0] if isinstance(shape[0], int) else None
+        any_size = not any(isinstance(side, int) for side in shape[2:])
+        return inputs[0].name, batch, any_size
+
+    def _check_outputs(self) -> dict[str, list[str]]:
+        present = {output.name for output in self._session.get_outputs()}
+        outputs = {
+            head.name: [f"{head.name}/{suffix}" for suffix in kind_of(head.kind).outputs]
+            for head in self.spec.heads
+        }
+        missing = [name for names in outputs.values() for name in names if name not in present]
+        require(not missing, f"{self.path}: has no output {', '.join(missing)}")
+        return outputs
+
+
+def open_engine(path: str | Path, *, threads: int | None = None) -> Engine:
+    """Open a model file, or shipped weights by name.
+
+    Args:
+        path: a `.onnx` or `.safetensors` file, or a name such as "aerial-n".
+        threads: threads of one `run`, None for all cores.
+
+    Raises:
+        UserError: missing or unsuitable file; for `.safetensors`, torch is not installed.
+    """
+    require(threads is None or threads >= 1, f"threads must be at least 1, got {threads}")
+    file = resolve_weights(path)
+    if file.suffix == ".onnx":
+        return OnnxEngine(file, threads=threads)
+    try:
+        module = import_module("vision_heads.torch_engine")
+    except ImportError as error:
+        raise UserError(
+            f'{file}: needs torch: pip install "vision-heads[train]", or use a .onnx file'
+        ) from error
+    engine: Engine = module.TorchEngine(file, threads=threads)
+    return engine
+
+
+def resolve_weights(path: str | Path) -> Path:
+    """Return the model file that a path or a shipped name means.
+
+    Raises:
+        UserError: it is neither; the message lists what there is.
+    """
+    file = Path(path)
+    if file.suffix in SUFFIXES and file.is_file():
+        return file
+    if file.suffix == ".engine":
+        raise UserError(f"{path}: TensorRT engines are not supported by this version; use .onnx")
+    shipped = assets("weights")
+    if str(path) == file.name:  # a bare name, with or without suffix
+        suffixes = ("",) if file.suffix in SUFFIXES else SUFFIXES
+        for suffix in suffixes:
+            candidate = shipped / f"{path}{suffix}"
+            if candidate.is_file():
+                return candidate
+    if file.suffix in SUFFIXES:
+        raise UserError(f"{path}: no such file")
+    if file.exists():
+        raise UserError(
+            f"{path}: cannot run {file.suffix or 'a file without suffix'}; "
+            f"this version runs {', '.join(SUFFIXES)}"
+        )
+    names = sorted({found.stem for found in shipped.glob("*") if found.suffix in SUFFIXES})
+    raise UserError(
+        f"{path}: neither a file ({', '.join(SUFFIXES)}) nor shipped weights "
+        f"({', '.join(names) or 'none are installed'})"
+    )
+
+
+def _open_session(path: Path, threads: int | None) -> Any:
+    import onnxruntime  # noqa: PLC0415  (half of the start-up time of a command that runs none)
+
+    require(path.is_file(), f"{path}: no such file")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own exceptions share no other base class
+        reason = str(error).strip().splitlines() or ["unknown reason"]
+        raise UserError(f"{path}: ONNX Runtime cannot open it: {reason[0]}") from error
