@@ -224,7 +224,8 @@ def _report(scores: Scores, console: Console) -> None:
 
     for table in (numbers_table(scores), classes_table(scores)):
         # A figure cut short would be worse than a line that runs over.
-        console.print(table, width=max(console.width, table_width(table)), crop=False)
+        console.width = max(console.width, table_width(table))
+        console.print(table, crop=False)
 
 
 def _write_json(scores: Scores, file: Path, truth: DataSplit, source: str) -> None:

@@ -115,7 +115,6 @@ def _row(
     numbers = _numbers(precision, recall)
     kept = ("AP", "AP50", "AP75", *(f"AP_{size}" for size in SIZES), "AR100")
     return {
-        "images": len(np.unique(truth.image[mine])),
         "objects": int(mine.sum()),
         **{name: numbers[name] for name in kept},
     }
