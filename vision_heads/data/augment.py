@@ -23,12 +23,12 @@ from vision_heads.data.warp import (
     Labels,
     Matrix,
     Picture,
+    in_view,
     paint,
     shear,
     shift,
     stretch,
     turn,
-    visible_part,
     warp_labels,
 )
 from vision_heads.errors import require
@@ -169,13 +169,15 @@ def compose(
     found = []
     for sample, place in zip(samples, places, strict=True):
         matrix = view @ place
-        found.append(warp_labels(sample, matrix, size, config.min_box, config.min_visible))
-        x1, y1, x2, y2 = visible_part(matrix, sample.width, sample.height, size)
-        if x1 < x2 and y1 < y2:
-            picture = load(sample)
-            height, width = picture.shape[:2]
-            paint(canvas, picture, matrix @ stretch(sample.width / width, sample.height / height))
-    return canvas, Labels.join(found)
+        if not in_view(matrix, sample.width, sample.height, size):
+            continue
+        picture = load(sample)
+        height, width = picture.shape[:2]
+        enlarge = stretch(sample.width / width, sample.height / height)
+        shrink = stretch(width / sample.width, height / sample.height)
+        applied = paint(canvas, picture, matrix @ enlarge) @ shrink
+        found.append(warp_labels(sample, applied, size, config.min_box, config.min_visible))
+    return canvas, Labels.join(found or [Labels.none()])
 
 
 def blend(

@@ -309,7 +309,8 @@ def _card_text(card: Card, to: Target, splits: Sequence[DataSplit]) -> str:
     names, ids = list(splits[0].names), list(splits[0].category_ids)
     fields: dict[str, Any]
     if _plain_yolo(to, splits):
-        fields = {"path": ".", **{split.split: f"images/{split.split}" for split in splits}}
+        # No path: ultralytics takes "." from where it runs, and the file's folder without one.
+        fields = {split.split: f"images/{split.split}" for split in splits}
         fields["names"] = dict(enumerate(names))
     else:
         kind, suffix = {

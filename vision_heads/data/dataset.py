@@ -101,8 +101,8 @@ class _Steps(Dataset[Any]):
         labels = []
         for row, position in enumerate(positions):
             picture, found = self._sample(order, epoch, position, size)
-            for channel in range(3):
-                cv2.extractChannel(picture, channel, planes[row, 2 - channel])
+            # BGR to RGB planes, straight into the batch's memory.
+            cv2.split(picture, list(planes[row, ::-1]))
             labels.append(found)
         sources = order.source[positions.start : positions.stop]
         routes, targets = {}, {}
@@ -157,6 +157,28 @@ class _Steps(Dataset[Any]):
         )
 
 
+@dataclass(slots=True)
+class _StepsAhead:
+    """The steps from `start` to the end of the run, for workers to go on with.
+
+    Across the ends of epochs, so that the next one's first batches are ready when it begins.
+    """
+
+    steps: int
+    epochs: int
+    start: Step = (0, 0)
+
+    def after(self, at: Step) -> Step:
+        return (at[0], at[1] + 1) if at[1] + 1 < self.steps else (at[0] + 1, 0)
+
+    def __iter__(self) -> Iterator[Step]:
+        at = self.start
+        # A finished run may be asked for more; then it is one epoch at a time.
+        while at[0] < max(self.epochs, self.start[0] + 1):
+            yield at
+            at = self.after(at)
+
+
 def collate(parts: Sequence[Labels], posed: bool) -> Targets:
     """Put the labels of a head's rows together.
 
@@ -168,7 +190,7 @@ def collate(parts: Sequence[Labels], posed: bool) -> Targets:
     def rows(counts: list[int]) -> Tensor:
         return torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
 
-    joined = Labels.join(list(parts) or [_NOTHING])
+    joined = Labels.join(list(parts) or [Labels.none()])
     return Targets(
         boxes=torch.from_numpy(joined.boxes),
         labels=torch.from_numpy(joined.labels),
@@ -177,14 +199,6 @@ def collate(parts: Sequence[Labels], posed: bool) -> Targets:
         ignore_rows=rows([len(part.ignore) for part in parts]),
         rotations=torch.from_numpy(joined.rotations) if posed else None,
     )
-
-
-_NOTHING = Labels(
-    np.zeros((0, 4), np.float32),
-    np.zeros(0, np.int64),
-    np.zeros((0, 4), np.float32),
-    np.zeros((0, 3, 3), np.float32),
-)
 
 
 class TrainLoader:
@@ -255,8 +269,9 @@ class TrainLoader:
             world=world,
             store=PictureStore(height, width, augment.detail, recent),
         )
-        self._plan: list[Step] = []
+        self._steps_ahead = _StepsAhead(len(self), epochs)
         self._loader: DataLoader[Any] | None = None
+        self._batches: Iterator[Batch | _Failure] | None = None
 
     def __len__(self) -> int:
         """Return the number of steps of an epoch."""
@@ -274,16 +289,23 @@ class TrainLoader:
         Raises:
             UserError: a picture cannot be read; the message names the file.
         """
-        self._plan[:] = [(epoch, step) for step in range(start_step, len(self))]
-        for batch in self._open():
-            if isinstance(batch, _Failure):
-                self.close()
-                raise UserError(batch.message)
-            yield batch
+        for step in range(start_step, len(self)):
+            yield self._fetch((epoch, step))
 
     def close(self) -> None:
         """End the worker processes; the next epoch starts new ones."""
-        self._loader = None
+        self._batches = self._loader = None
+
+    def _fetch(self, at: Step) -> Batch:
+        if self._batches is None or self._steps_ahead.start != at:
+            self._steps_ahead.start = at
+            self._batches = iter(self._open())
+        batch = next(self._batches)
+        if isinstance(batch, _Failure):
+            self.close()
+            raise UserError(batch.message)
+        self._steps_ahead.start = self._steps_ahead.after(at)
+        return batch
 
     def _open(self) -> DataLoader[Any]:
         if self._loader is not None:
@@ -296,7 +318,7 @@ class TrainLoader:
         context = "fork" if sys.platform == "linux" and self._workers else None
         self._loader = DataLoader(
             steps,
-            sampler=self._plan,
+            sampler=self._steps_ahead,
             batch_size=None,
             num_workers=self._workers,
             collate_fn=_as_it_is,

@@ -42,8 +42,8 @@ def place_four(
     fits = [plan(sample.width, sample.height, height, width) for sample in samples]
     widths, heights = [f.resized_width for f in fits], [f.resized_height for f in fits]
     # Anywhere on the input if the pictures fill it; else where they leave the least of it grey.
-    x = rng.uniform(*sorted((width - min(widths[1], widths[3]), min(widths[0], widths[2]))))
-    y = rng.uniform(*sorted((height - min(heights[2:]), min(heights[:2]))))
+    x = float(rng.uniform(*sorted((width - min(widths[1], widths[3]), min(widths[0], widths[2])))))
+    y = float(rng.uniform(*sorted((height - min(heights[2:]), min(heights[:2])))))
     matrices = []
     for i, (sample, fit, mirrored) in enumerate(zip(samples, fits, flipped, strict=True)):
         left = x if i % 2 else x - fit.resized_width

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -217,11 +217,11 @@ class _Boxes:
         box = entry.get("bbox")
         if not _is_box(box):
             self._bad("bad-annotation", entry, f"bbox is {box!r}, not four numbers")
-        elif not _hashable(entry.get("image_id")) or entry.get("image_id") not in self.rows:
+        elif not _among(entry.get("image_id"), self.rows):
             self._bad("bad-annotation", entry, f"image_id {entry.get('image_id')!r} is no image's")
-        elif entry.get("category_id") not in self.index:
+        elif not _among(entry.get("category_id"), self.index):
             self._bad("unknown-class", entry, f"category_id {entry.get('category_id')!r}")
-        elif AREA_KEY in entry and entry[AREA_KEY] not in _AREA_LABELS:
+        elif AREA_KEY in entry and not _among(entry[AREA_KEY], _AREA_LABELS):
             self._bad("bad-annotation", entry, f"{AREA_KEY} is {entry[AREA_KEY]!r}")
         else:
             # The copies of an area for the other classes say nothing new.
@@ -233,8 +233,8 @@ class _Boxes:
         self.part.problems.append(Problem(kind, self.file, f"{where}: {detail}"))
 
 
-def _hashable(value: Any) -> bool:
-    return isinstance(value, int | str)
+def _among(value: Any, known: Container[Any]) -> bool:
+    return isinstance(value, int | str) and value in known
 
 
 def _number(value: Any, fallback: int) -> int:

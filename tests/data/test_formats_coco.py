@@ -1,0 +1,153 @@
+"""COCO detection JSON."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tests.data.folders import card, coco, picture, text
+
+from vision_heads.data.card import load_split
+from vision_heads.errors import UserError
+
+CATEGORIES = [{"id": 90, "name": "dog"}, {"id": 7, "name": "cat"}]
+IMAGES = [{"id": 2**40, "file_name": "a.png", "width": 40, "height": 30}]
+
+
+def one(root, annotations, images=IMAGES, categories=CATEGORIES, **fields):
+    picture(root / "images/a.png")
+    coco(root / "gt.json", images, annotations, categories)
+    place = {"images": "images", "annotations": "gt.json"}
+    return card(root / "c.yaml", format="coco", splits={"train": place}, **fields)
+
+
+def box(number: int, bbox=(1, 2, 10, 8), category=7, image=2**40, **more):
+    return {"id": number, "image_id": image, "category_id": category, "bbox": bbox, **more}
+
+
+def test_ids_areas_and_crowds_survive(tmp_path):
+    annotations = [
+        box(1, (1, 2, 10, 8), 90, area=33.5),
+        box(2, (0, 0, 20, 10), 7, iscrowd=1, area=9),
+        box(3, (1.5, 2.5, 3, 4), 7),
+    ]
+    split = load_split(one(tmp_path, annotations), "train")
+    (sample,) = split.samples
+    assert split.problems == []
+    assert (split.names, split.category_ids) == (("cat", "dog"), (7, 90))
+    assert sample.image_id == 2**40
+    assert sample.boxes.tolist() == [[1, 2, 11, 10], [1.5, 2.5, 4.5, 6.5]]
+    assert sample.labels.tolist() == [1, 0]
+    assert sample.areas.tolist() == [33.5, 12]
+    assert (sample.ignore_boxes.tolist(), sample.ignore_labels.tolist()) == ([[0, 0, 20, 10]], [0])
+
+
+def test_the_card_may_order_the_classes_and_leave_some_out(tmp_path):
+    path = one(tmp_path, [box(1, category=90), box(2, category=7)], names=["dog"])
+    split = load_split(path, "train")
+    assert (split.names, split.category_ids) == (("dog",), (90,))
+    assert split.samples[0].labels.tolist() == [0]
+    assert [p.kind for p in split.problems] == ["unknown-class"]
+    with pytest.raises(UserError, match=r"gt\.json: categories: no 'cow', which the card names"):
+        load_split(one(tmp_path, [], names=["cow"]), "train")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind", "detail"),
+    [
+        (box(5, (1, 2, 3)), "bad-annotation", "annotation id 5: bbox is [1, 2, 3]"),
+        (box(5, (1, 2, 3, "4")), "bad-annotation", "annotation id 5: bbox is"),
+        (box(5, (1, 2, 3, float("nan"))), "bad-annotation", "annotation id 5: bbox is"),
+        (box(5, None), "bad-annotation", "annotation id 5: bbox is None"),
+        (box(5, image=77), "bad-annotation", "annotation id 5: image_id 77 is no image's"),
+        (box(5, image=[1]), "bad-annotation", "annotation id 5: image_id [1] is no image's"),
+        (box(5, category=1), "unknown-class", "annotation id 5: category_id 1"),
+        (box(5, category=[1]), "unknown-class", "annotation id 5: category_id [1]"),
+        (box(5, (1, 2, 0, 4)), "empty-box", "annotation id 5 (a.png): box [1, 2, 1, 6]"),
+        (box(5, (30, 2, 20, 4)), "box-outside", "annotation id 5 (a.png): box [30, 2, 50, 6]"),
+        (box(5), "duplicate-box", "annotation id 5 (a.png): box [1, 2, 11, 10] of cat"),
+    ],
+)
+def test_a_faulty_annotation_is_named(tmp_path, annotation, kind, detail):
+    split = load_split(one(tmp_path, [box(4), annotation]), "train")
+    (problem,) = split.problems
+    assert problem.kind == kind and problem.detail.startswith(detail)
+    assert problem.file.name == "gt.json"
+
+
+def test_faulty_images_are_named(tmp_path):
+    images = [
+        *IMAGES,
+        {"id": 3, "file_name": "gone.png", "width": 5, "height": 5},
+        {"id": 3, "file_name": "again.png"},
+        {"id": 4, "file_name": "a.png"},
+        {"id": None, "file_name": "b.png"},
+        {"id": 6},
+    ]
+    split = load_split(one(tmp_path, [], images), "train")
+    assert [(p.kind, p.file.name) for p in split.problems] == [
+        ("bad-annotation", "gt.json"),
+        ("duplicate-image", "a.png"),
+        ("bad-annotation", "gt.json"),
+        ("bad-annotation", "gt.json"),
+        ("missing-image", "gone.png"),
+    ]
+    assert [s.image_id for s in split.samples] == [2**40, 4, 3]
+    assert (split.samples[1].width, split.samples[1].height) == (40, 30)
+
+
+def test_a_stated_size_that_is_not_the_picture_s_is_noticed(tmp_path):
+    images = [{"id": 1, "file_name": "a.png", "width": 30, "height": 40}]
+    (problem,) = load_split(one(tmp_path, [], images), "train").problems
+    assert problem.kind == "bad-annotation" and "at 30x40" in problem.detail
+
+
+def test_only_the_json_is_needed_to_score_predictions(tmp_path):
+    coco(tmp_path / "gt.json", IMAGES, [box(1)], CATEGORIES)
+    path = card(tmp_path / "c.yaml", format="coco", splits={"val": {"annotations": "gt.json"}})
+    split = load_split(path, "val", images_needed=False)
+    assert (split.samples[0].width, len(split.samples[0].boxes), split.problems) == (40, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"gt\.json: not JSON"),
+        ("[]", r"gt\.json: not a COCO data set"),
+        ('{"images": []}', r"gt\.json: annotations: a list of objects"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": "1", "name": "x"}]}',
+            r"gt\.json: categories\[0\]\.id: a whole number",
+        ),
+        ('{"images": [], "annotations": [], "categories": []}', r"gt\.json: categories: empty"),
+    ],
+)
+def test_a_file_that_is_no_coco_is_refused(tmp_path, content, message):
+    path = one(tmp_path, [])
+    text(tmp_path / "gt.json", content)
+    with pytest.raises(UserError, match=message):
+        load_split(path, "train")
+
+
+def test_several_files_must_not_repeat_an_image_id(tmp_path):
+    one(tmp_path, [])
+    coco(tmp_path / "more.json", IMAGES, [], CATEGORIES)
+    parts = [{"images": "images", "annotations": f} for f in ("gt.json", "more.json")]
+    path = card(tmp_path / "c.yaml", format="coco", splits={"train": parts})
+    with pytest.raises(UserError, match=rf"image id {2**40} is in several"):
+        load_split(path, "train")
+
+
+def test_real_head_pose_labels_read_without_a_problem(shared_data, tmp_path):
+    root = shared_data / "headpose"
+    place = {"images": "val/images", "annotations": "val/annotations.json"}
+    path = card(tmp_path / "r.yaml", format="coco", path=str(root), splits={"val": place})
+    split = load_split(path, "val")
+    whole = json.loads((root / "val/annotations.json").read_text())
+    first = whole["annotations"][0]
+    sample = next(s for s in split.samples if s.image_id == first["image_id"])
+    x, y, w, h = first["bbox"]
+    assert split.problems == []
+    assert sum(len(s.boxes) for s in split.samples) == len(whole["annotations"])
+    assert np.allclose(sample.boxes[0], [x, y, x + w, y + h], atol=1e-3)

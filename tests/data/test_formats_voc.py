@@ -1,0 +1,121 @@
+"""PASCAL VOC labels."""
+
+from __future__ import annotations
+
+import pytest
+from tests.data.folders import card, picture, text, voc, voc_object
+
+from vision_heads.data.card import load_split
+from vision_heads.errors import UserError
+
+
+def one(root, *objects: str, names: list[str] | None = None, **size):
+    picture(root / "images/a.png")
+    voc(root / "xml/a.xml", *objects, **size)
+    fields = {"names": names} if names else {}
+    place = {"images": "images", "annotations": "xml"}
+    return card(root / "c.yaml", format="voc", splits={"train": place}, **fields)
+
+
+def test_coordinates_count_from_one_and_include_the_last_pixel(tmp_path):
+    path = one(tmp_path, voc_object("cat", (1, 1, 40, 30)), voc_object("dog", (5, 6, 5.5, 9), 1))
+    split = load_split(path, "train")
+    (sample,) = split.samples
+    assert split.problems == []
+    assert sample.boxes.tolist() == [[0, 0, 40, 30]]
+    assert sample.ignore_boxes.tolist() == [[4, 5, 5.5, 9]]
+    assert sample.ignore_labels.tolist() == [1]
+    assert split.names == ("cat", "dog")
+
+
+def test_classes_come_from_all_splits_of_the_card(tmp_path):
+    for split, name in (("train", "zebra"), ("val", "ant")):
+        picture(tmp_path / split / f"{split}.png")
+        voc(tmp_path / split / f"{split}.xml", voc_object(name, (1, 1, 9, 9)))
+    places = {s: {"images": s, "annotations": s} for s in ("train", "val")}
+    path = card(tmp_path / "c.yaml", format="voc", splits=places)
+    assert load_split(path, "train").names == load_split(path, "val").names == ("ant", "zebra")
+
+
+def test_ids_file_chooses_the_pictures(tmp_path):
+    for number, stem in enumerate("abc"):
+        picture(tmp_path / f"images/{stem}.png", seed=number)
+        voc(tmp_path / f"xml/{stem}.xml", voc_object("cat", (1, 1, 9, 9)))
+    text(tmp_path / "ids.txt", "a\nc  1\ngone -1\n")
+    place = {"images": "images", "annotations": "xml", "ids": "ids.txt"}
+    path = card(tmp_path / "c.yaml", format="voc", splits={"train": [place]})
+    split = load_split(path, "train")
+    assert [sample.image_id for sample in split.samples] == ["a", "c", "gone"]
+    assert {p.kind for p in split.problems} == {"missing-image", "missing-annotation"}
+
+
+@pytest.mark.parametrize(
+    ("item", "kind", "detail"),
+    [
+        (voc_object("cow", (1, 1, 9, 9)), "unknown-class", "object 2: name 'cow'"),
+        (voc_object("cat", (1, "x", 9, 9)), "bad-annotation", "object 2: ymin is 'x'"),
+        ("<object><name>cat</name></object>", "bad-annotation", "object 2: no bndbox/xmin"),
+    ],
+)
+def test_an_unreadable_object_is_named(tmp_path, item, kind, detail):
+    path = one(tmp_path, voc_object("cat", (1, 1, 9, 9)), item, names=["cat"])
+    split = load_split(path, "train")
+    (problem,) = split.problems
+    assert problem.kind == kind and problem.detail.startswith(detail)
+    assert problem.file.name == "a.xml"
+    assert len(split.samples[0].boxes) == 1
+
+
+def test_a_file_that_is_no_xml_is_the_picture_s_problem(tmp_path):
+    path = one(tmp_path, names=["cat"])
+    text(tmp_path / "xml/a.xml", "<annotation><object>")
+    (problem,) = load_split(path, "train").problems
+    assert (problem.kind, problem.file.name) == ("bad-annotation", "a.png")
+    assert "a.xml: not XML" in problem.detail
+    text(tmp_path / "xml/a.xml", "<html/>")
+    (problem,) = load_split(path, "train").problems
+    assert "<html>, not <annotation>" in problem.detail
+
+
+def test_labels_made_for_a_turned_picture_are_noticed(tmp_path):
+    path = one(tmp_path, voc_object("cat", (1, 1, 9, 9)), names=["cat"], size=(30, 40))
+    split = load_split(path, "train")
+    (problem,) = split.problems
+    assert problem.kind == "bad-annotation" and "at 30x40, the upright picture is 40x30" in (
+        problem.detail
+    )
+    assert (split.samples[0].width, split.samples[0].height) == (40, 30)
+
+
+def test_a_missing_size_is_no_mistake(tmp_path):
+    path = one(tmp_path, voc_object("cat", (1, 1, 9, 9)), names=["cat"], size=None)
+    assert load_split(path, "train").problems == []
+
+
+def test_sizes_come_from_the_xml_without_pictures(tmp_path):
+    path = one(tmp_path, voc_object("cat", (1, 1, 9, 9)), size=(640, 480))
+    (tmp_path / "images/a.png").unlink()
+    (sample,) = load_split(path, "train", images_needed=False).samples
+    assert (sample.width, sample.height) == (640, 480)
+
+
+def test_no_class_at_all_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"names: none given, and no label names a class"):
+        load_split(one(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [
+        ("scut_head", ("head",)),
+        ("voc_groups/animals", ("bird", "cat", "cow", "dog", "horse", "sheep")),
+    ],
+)
+def test_real_voc_folders_read_without_a_problem(shared_data, tmp_path, folder, names):
+    places = {s: {"images": f"{s}/images", "annotations": f"{s}/annotations"} for s in ("val",)}
+    path = card(tmp_path / "r.yaml", format="voc", path=str(shared_data / folder), splits=places)
+    split = load_split(path, "val")
+    files = list((shared_data / folder / "val/annotations").glob("*.xml"))
+    objects = sum(file.read_text().count("<object>") for file in files)
+    found = sum(len(s.boxes) + len(s.ignore_boxes) for s in split.samples)
+    assert (split.names, split.problems, found) == (names, [], objects)

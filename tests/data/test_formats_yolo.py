@@ -1,0 +1,120 @@
+"""YOLO labels, as folders and by ultralytics' data.yaml."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.data.folders import card, picture, text
+
+from vision_heads.data.card import load_split
+from vision_heads.errors import UserError
+
+
+def folder(root, labels: str | None, split: str = "train"):
+    picture(root / f"images/{split}/a.png")
+    if labels is not None:
+        text(root / f"labels/{split}/a.txt", labels)
+    return card(root / "data.yaml", train="images/train", names=["cat", "dog"])
+
+
+def test_boxes_are_parts_of_the_picture(tmp_path):
+    split = load_split(folder(tmp_path, "1 0.5 0.5 0.25 0.2\n0 0.1 0.1 0.1 0.2\n"), "train")
+    (sample,) = split.samples
+    assert np.allclose(sample.boxes, [[15, 12, 25, 18], [2, 0, 6, 6]], atol=1e-5)
+    assert sample.labels.tolist() == [1, 0]
+    assert split.problems == []
+    assert (split.names, split.category_ids) == (("cat", "dog"), (0, 1))
+
+
+def test_a_polygon_gives_its_bounding_box(tmp_path):
+    split = load_split(folder(tmp_path, "0 0.1 0.2 0.5 0.1 0.3 0.9\n"), "train")
+    assert np.allclose(split.samples[0].boxes, [[4, 3, 20, 27]], atol=1e-5)
+
+
+def test_key_points_after_a_box_are_no_polygon(tmp_path):
+    folder(tmp_path, "0 0.5 0.5 0.5 0.5 0.9 0.9 2 0.1 0.1 2\n")
+    fields = {"train": "images/train", "names": ["cat"], "kpt_shape": [2, 3]}
+    split = load_split(card(tmp_path / "pose.yaml", **fields), "train")
+    assert np.allclose(split.samples[0].boxes, [[10, 7.5, 30, 22.5]], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "detail"),
+    [
+        ("0 0.5 0.5 0.2", "bad-annotation", "line 1: 4 columns"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "bad-annotation", "line 1: 6 columns"),
+        ("0 0.5 x 0.2 0.2", "bad-annotation", "line 1: column 3 is 'x', not a number"),
+        ("0 0.5 inf 0.2 0.2", "bad-annotation", "line 1: column 3 is 'inf', not a number"),
+        ("0.5 0.5 0.5 0.2 0.2", "bad-annotation", "line 1: class is '0.5', not a whole number"),
+        ("2 0.5 0.5 0.2 0.2", "unknown-class", "line 1: class 2 of 2"),
+        ("-1 0.5 0.5 0.2 0.2", "unknown-class", "line 1: class -1 of 2"),
+    ],
+)
+def test_an_unreadable_line_is_named(tmp_path, line, kind, detail):
+    split = load_split(folder(tmp_path, f"{line}\n1 0.5 0.5 0.2 0.2\n"), "train")
+    (problem,) = split.problems
+    assert problem.kind == kind and problem.detail.startswith(detail)
+    assert split.samples[0].labels.tolist() == [1]
+
+
+def test_a_picture_without_labels_is_a_counted_negative(tmp_path):
+    split = load_split(folder(tmp_path, None), "train")
+    assert split.problems == [] and split.unlabelled == 1
+    assert len(split.samples[0].boxes) == 0
+
+
+def test_labels_without_a_picture_are_named(tmp_path):
+    path = folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
+    text(tmp_path / "labels/train/gone.txt", "0 0.5 0.5 0.2 0.2\n")
+    text(tmp_path / "labels/train/classes.txt", "cat\ndog\n")
+    split = load_split(path, "train")
+    kinds = [(p.kind, p.file.name) for p in split.problems]
+    assert ("missing-image", "gone.jpg") in kinds
+    assert not any(name == "classes.jpg" for _, name in kinds)
+    assert len(split.samples) == 2
+
+
+def test_labels_that_are_no_text_are_the_picture_s_problem(tmp_path):
+    path = folder(tmp_path, "")
+    (tmp_path / "labels/train/a.txt").write_bytes(b"\xff\xfe\x00")
+    (problem,) = load_split(path, "train").problems
+    assert problem.kind == "bad-annotation" and problem.file.name == "a.png"
+
+
+def test_ultralytics_forms_of_a_split(tmp_path):
+    for number, name in enumerate(("one/images/a.png", "two/images/b.png", "one/images/c.png")):
+        file = picture(tmp_path / name, seed=number)
+        text(tmp_path / name.split("/")[0] / "labels" / f"{file.stem}.txt", "0 0.5 0.5 0.5 0.5")
+    text(tmp_path / "list.txt", "./one/images/a.png\ntwo/images/b.png\n\n")
+    names = {0: "cat", 1: "dog"}
+    fields = {"train": ["one/images", "two/images"], "val": "list.txt", "test": None}
+    path = card(tmp_path / "sub" / "data.yaml", path="..", **fields, names=names, nc=2)
+    train, val = load_split(path, "train"), load_split(path, "val")
+    assert [s.image_id for s in train.samples] == ["a", "c", "b"]
+    assert [s.image_id for s in val.samples] == ["a", "b"]
+    assert all(len(s.boxes) == 1 for s in (*train.samples, *val.samples))
+    with pytest.raises(UserError, match=r"splits: no 'test'; it has train, val"):
+        load_split(path, "test")
+
+
+def test_a_list_names_a_picture_that_is_not_there(tmp_path):
+    path = folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
+    text(tmp_path / "list.txt", "images/train/a.png\nimages/train/none.png\n")
+    path = card(tmp_path / "data.yaml", train="list.txt", names=["cat", "dog"])
+    split = load_split(path, "train")
+    assert [(p.kind, p.file.name) for p in split.problems] == [("missing-image", "none.png")]
+
+
+def test_equal_names_in_two_folders_get_different_ids(tmp_path):
+    for number, name in enumerate(("x/a.png", "y/a.png", "y/a.jpg", "y/b.png")):
+        picture(tmp_path / "images" / name, seed=number)
+    path = card(tmp_path / "data.yaml", train="images", names=["cat"])
+    ids = [sample.image_id for sample in load_split(path, "train").samples]
+    assert ids == ["images/x/a", "images/y/a.jpg", "images/y/a.png", "b"]
+
+
+def test_names_are_needed(tmp_path):
+    picture(tmp_path / "images/a.png")
+    path = card(tmp_path / "c.yaml", format="yolo", splits={"train": {"images": "images"}})
+    with pytest.raises(UserError, match="names: YOLO labels hold only numbers"):
+        load_split(path, "train")
