@@ -75,15 +75,12 @@ class Camera:
 
     def _pixels(self, seen: Floats) -> Floats:
         depth = seen[:, 2]
-        factor = self.focal / np.where(depth > NEAR / 2, depth, NEAR / 2)
-        return np.stack(
-            [
-                seen[:, 0] * factor + self.width / 2,
-                seen[:, 1] * factor + self.height / 2,
-                depth,
-            ],
-            axis=1,
-        )
+        factor = self.focal / np.maximum(depth, NEAR / 2)
+        out = np.empty((len(seen), 3))
+        out[:, 0] = seen[:, 0] * factor + self.width / 2
+        out[:, 1] = seen[:, 1] * factor + self.height / 2
+        out[:, 2] = depth
+        return out
 
     def outline(self, points: Floats) -> Floats | None:
         """Return (M, 2) pixels of a convex polygon, cut off at NEAR; None when all behind it."""

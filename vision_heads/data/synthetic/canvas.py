@@ -18,7 +18,7 @@ _ONE = 1 << _BITS
 
 def to_fixed(outline: Floats) -> NDArray[np.int32]:
     """Return OpenCV's fixed-point corners; OpenCV puts pixel centres on whole numbers."""
-    return np.asarray(np.round(np.clip(outline - 0.5, -1e6, 1e6) * _ONE), np.int32)
+    return np.rint((outline - 0.5) * _ONE).astype(np.int32)
 
 
 def fill(image: NDArray[np.uint8], outline: Floats, value: int | Floats) -> None:
@@ -96,10 +96,12 @@ class Canvas:
         # The whole outline is drawn on its own sheet, so that what lies outside counts too.
         sheet = np.zeros((size[1], size[0]), np.uint8)
         paint = np.zeros((size[1], size[0], 3), np.uint8)
-        for outline, color in zip(outlines, colors, strict=True):
-            corners = to_fixed(outline - low)
-            shade = np.clip(color, 0, 255)
-            value = (float(shade[0]), float(shade[1]), float(shade[2]))
+        fixed = to_fixed(every - low)
+        shades = np.clip(colors, 0, 255).tolist()
+        start = 0
+        for outline, value in zip(outlines, shades, strict=True):
+            corners = fixed[start : start + len(outline)]
+            start += len(outline)
             cv2.fillConvexPoly(sheet, corners, (255.0,), cv2.LINE_8, _BITS)
             cv2.fillConvexPoly(paint, corners, value, cv2.LINE_8, _BITS)
         rows, columns = window

@@ -58,7 +58,8 @@ def render(
     shadow = np.zeros((camera.height, camera.width), np.uint8)
     for outline in shadow_outlines(town.buildings, weather):
         _shadow(shadow, outline, camera)
-    for tree in town.trees:
+    trees = _trees_in_view(town.trees, camera)
+    for tree in trees:
         _tree_shadow(shadow, tree, camera, weather)
     fixed = shadow.copy()
     for index in seen:
@@ -74,7 +75,7 @@ def render(
         weather,
     )
     paint_buildings(canvas, town.buildings)
-    whole = _paint_things(canvas, town.trees, actors, (places, seen), fixed)
+    whole = _paint_things(canvas, trees, actors, (places, seen), fixed)
     picture = cv2.resize(
         canvas.picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA
     )
@@ -99,6 +100,21 @@ def _in_view(
         & (seen[:, 1] < camera.height + pixels)
     )
     return [int(index) for index in np.flatnonzero(inside)]
+
+
+def _trees_in_view(trees: list[Tree], camera: Camera) -> list[Tree]:
+    """Return the trees whose crown or shadow may touch the picture."""
+    if not trees:
+        return []
+    seen = camera.project(np.array([(tree.x, tree.y, tree.height) for tree in trees]))
+    # A low sun throws the shadow up to twice the height away.
+    reach = np.array([tree.radius + 2.2 * tree.height for tree in trees])
+    pixels = reach * camera.focal / np.maximum(seen[:, 2], NEAR)
+    inside = (seen[:, 2] > NEAR) & (
+        np.abs(seen[:, 0] - camera.width / 2) < camera.width / 2 + pixels
+    )
+    inside &= np.abs(seen[:, 1] - camera.height / 2) < camera.height / 2 + pixels
+    return [tree for tree, kept in zip(trees, inside, strict=True) if kept]
 
 
 def _shadow(mask: NDArray[np.uint8], outline: Floats, camera: Camera) -> None:
@@ -170,8 +186,8 @@ def _floor(
     color *= gain[..., None]
     # Vegetation changes its hue as well: dry spots turn yellow.
     green = np.clip(amplitude[..., 0] - np.float32(0.06), 0, 1) * mottled
-    color[..., 2] *= 1 + 2.2 * green
-    color[..., 0] *= 1 - 1.2 * green
+    color[..., 2] *= 1 + 1.2 * green
+    color[..., 0] *= 1 - 0.5 * green
     soft = cv2.GaussianBlur(shadow, (0, 0), 0.7).astype(np.float32) / 255
     dark = weather.shade * soft[..., None]
     color *= 1 - dark * np.array([0.84, 0.95, 1.0], np.float32)
@@ -244,8 +260,9 @@ def _paint_things(
         if kind == 1:
             tree = trees[index]
             if tree.variant not in crowns:
-                tone = 1 + 0.16 * np.sin(tree.variant * 2.4)
-                leaf = canvas.weather.leaves * np.array([1, 1, 2 - tone]) * tone
+                tone = 1 + 0.14 * np.sin(tree.variant * 2.4)
+                hue = np.array([1, 1, 1 + 0.07 * np.sin(tree.variant * 1.7)])
+                leaf = canvas.weather.leaves * hue * tone
                 crowns[tree.variant] = crown(tree.variant, light, leaf)
             canvas.tree(tree, crowns[tree.variant])
         else:

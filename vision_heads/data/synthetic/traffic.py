@@ -138,7 +138,7 @@ class Crew:
 
     def _pick(self, colors: tuple[Color, ...], spread: float = 12) -> Color:
         base = np.array(colors[self.rng.integers(len(colors))])
-        jitter = self.rng.normal(0, spread / 2) + self.rng.normal(0, spread / 2, 3)
+        jitter = self.rng.normal(0, 0.8 * spread) + self.rng.normal(0, 0.2 * spread, 3)
         b, g, r = np.clip(base + jitter, 12, 250)
         return float(b), float(g), float(r)
 

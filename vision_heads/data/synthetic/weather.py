@@ -44,16 +44,16 @@ class Weather:
 
 
 _BASE: dict[Ground, tuple[int, int, int]] = {
-    Ground.ASPHALT: (104, 102, 100),
-    Ground.PATCH_DARK: (97, 95, 93),
-    Ground.PATCH_LIGHT: (116, 114, 112),
+    Ground.ASPHALT: (122, 119, 116),
+    Ground.PATCH_DARK: (115, 112, 109),
+    Ground.PATCH_LIGHT: (134, 131, 128),
     Ground.KERB: (164, 166, 168),
-    Ground.PAVING: (140, 146, 152),
-    Ground.GRASS: (58, 104, 88),
+    Ground.PAVING: (150, 155, 160),
+    Ground.GRASS: (72, 112, 98),
     Ground.DRY_GRASS: (84, 132, 134),
     Ground.SOIL: (74, 96, 114),
     Ground.CONCRETE: (150, 154, 158),
-    Ground.LOT: (112, 110, 110),
+    Ground.LOT: (124, 121, 119),
     Ground.WHITE: (206, 208, 210),
     Ground.YELLOW: (92, 176, 206),
     Ground.PATH: (140, 158, 172),
@@ -106,9 +106,9 @@ def make_weather(rng: np.random.Generator) -> Weather:
     colors[Ground.LOT] *= rng.uniform(0.85, 1.2)
     if rng.uniform() < 0.4:
         # Red or warm slabs instead of grey ones.
-        colors[[Ground.PAVING, Ground.TILES]] *= np.array([0.8, 0.9, 1.08])
+        colors[[Ground.PAVING, Ground.TILES]] *= np.array([0.86, 0.93, 1.04])
     season = rng.uniform(-1, 1)
-    leaves = np.array([52 + 12 * season, 128 - 8 * season, 88 + 34 * season])
+    leaves = np.array([66 + 10 * season, 119 - 6 * season, 83 + 22 * season])
     haze = float(rng.choice([0.02, rng.uniform(0.04, 0.14)], p=[0.6, 0.4]))
     warm = rng.normal(0, 0.03)
     return Weather(
@@ -117,7 +117,7 @@ def make_weather(rng: np.random.Generator) -> Weather:
         haze=haze,
         haze_color=np.array([214, 210, 204]) * rng.uniform(0.88, 1.08),
         cast=np.array([1 - warm, 1.0, 1 + warm]),
-        gain=float(rng.uniform(0.86, 1.14)),
+        gain=float(rng.uniform(0.92, 1.16)),
         contrast=float(rng.uniform(0.9, 1.18)),
         blur=float(rng.uniform(0.0, 0.55)),
         noise=float(rng.uniform(0.6, 3.2)),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import repeat
 from multiprocessing import get_context
@@ -84,7 +86,10 @@ def synthetic_split(
     target = folder / split
     if target.exists():
         raise UserError(f"{target}: is already there; choose another folder or delete it")
-    images = target / "images"
+    # Made under another name and renamed, so that an interrupted run leaves no half of a split.
+    part = folder / f".{split}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    images = part / "images"
     images.mkdir(parents=True)
     first = seed * _PER_SEED + (_PER_SEED // 2 if split == "val" else 0)
     jobs = [
@@ -92,10 +97,12 @@ def synthetic_split(
     ]
     samples: list[Sample] = []
     for sample in _run(jobs, workers):
+        sample.image = target / "images" / sample.image.name
         samples.append(sample)
         if progress:
             progress(len(samples))
-    write_coco(samples, target / "annotations.json")
+    write_coco(samples, part / "annotations.json")
+    part.rename(target)
     _write_card(folder)
     return DataSplit(folder.resolve().name, split, NAMES, CATEGORY_IDS, samples, terms=TERMS)
 
@@ -106,7 +113,13 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[Sample]:
         return
     # Processes are started afresh: a fork of a process with threads may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_make_alone, range(1, len(jobs) + 1), jobs, repeat(1))
+        try:
+            yield from pool.map(_make_alone, range(1, len(jobs) + 1), jobs, repeat(1))
+        except BrokenProcessPool as error:
+            raise UserError(
+                "workers: a rendering process ended early; a script that asks for more than one "
+                'must do so under `if __name__ == "__main__":`, or memory ran out'
+            ) from error
 
 
 def _make_alone(number: int, job: _Job, threads: int) -> Sample:
