@@ -1,4 +1,4 @@
-"""What a model found: `Detections` of one head, `Result` of one picture. No torch."""
+"""What a model found: `Detections` of one head, `Result` of one picture, `Failure`. No torch."""
 
 from __future__ import annotations
 
@@ -149,6 +149,10 @@ class Result:
             raise KeyError(f"no head {head!r}; this result has {list(self.heads)}")
         return self.heads[head]
 
+    def __bool__(self) -> bool:
+        """Return True, also when nothing was found; a `Failure` is False."""
+        return True
+
     def __len__(self) -> int:
         """Return the number of detections over all heads."""
         return sum(len(detections) for detections in self.heads.values())
@@ -186,3 +190,20 @@ class Result:
     def to_supervision(self) -> dict[str, supervision.Detections]:
         """Return `supervision.Detections` of each head."""
         return {name: found.to_supervision() for name, found in self.heads.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A picture among many that could not be read; false in a condition, as a result is not.
+
+    Attributes:
+        source: file of the picture.
+        message: one line that names the file and says what is wrong.
+    """
+
+    source: str
+    message: str
+
+    def __bool__(self) -> bool:
+        """Return False: `if result:` tells results, also empty ones, from failures."""
+        return False

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.heads.base import DecodeOptions, HeadKind
-from vision_heads.heads.detect.decode import decode
+from vision_heads.heads.detect.decode import decode as decode_candidates
 from vision_heads.heads.detect.options import options_of
 from vision_heads.results import Detections
 from vision_heads.spec import HeadSpec
@@ -38,7 +38,7 @@ class DetectKind:
         self, arrays: Mapping[str, NDArray[np.float32]], spec: HeadSpec, options: DecodeOptions
     ) -> Detections:
         """One picture's `boxes` (K, 4) and `scores` (K, C) to results in network pixels."""
-        return decode(arrays["boxes"], arrays["scores"], spec, options)
+        return decode_candidates(arrays["boxes"], arrays["scores"], spec, options)
 
     def evaluate(
         self, truth: Any, predictions: Sequence[Detections], protocol: str

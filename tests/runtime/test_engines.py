@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import builtins
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.runtime.tiny_onnx import CLASSES, write_model
+from vision_heads.errors import UserError
+from vision_heads.runtime import engines
+from vision_heads.runtime.engines import OnnxEngine, open_engine, resolve_weights
+
+
+def _red_square(count, size=128):
+    """Pictures with a red square at 8 * row, as the network sees them."""
+    images = np.zeros((count, 3, size, size), np.float32)
+    for row in range(count):
+        images[row, 0, 8 * row : 8 * row + 16, :16] = 1
+    return images
+
+
+@pytest.mark.parametrize("fixed", [1, 3, None])
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_any_number_of_pictures_through_any_batch(tmp_path, fixed, count):
+    write_model(tmp_path / "m.onnx", batch=fixed)
+    engine = OnnxEngine(tmp_path / "m.onnx", threads=1)
+    assert engine.batch == fixed
+    outputs = engine.run(_red_square(count))
+    assert set(outputs) == {"aerial/boxes", "aerial/scores"}
+    assert outputs["aerial/scores"].shape == (count, 225, 3)
+    assert outputs["aerial/boxes"].shape == (count, 225, 4)
+    for row in range(count):
+        best = outputs["aerial/scores"][row, :, 0].argmax()
+        assert outputs["aerial/boxes"][row, best].tolist() == [0, 8 * row, 16, 8 * row + 16]
+        assert outputs["aerial/scores"][row, :, 1:].max() == 0
+
+
+def test_only_the_heads_asked_for_are_computed(tmp_path):
+    spec = write_model(tmp_path / "m.onnx", heads=("one", "two"))
+    engine = OnnxEngine(tmp_path / "m.onnx")
+    assert engine.spec == spec
+    assert set(engine.run(_red_square(1), ["two"])) == {"two/boxes", "two/scores"}
+    assert len(engine.run(_red_square(1))) == 4
+    with pytest.raises(UserError, match="no head 'three'"):
+        engine.run(_red_square(1), ["three"])
+
+
+def test_threads_may_share_an_engine(tmp_path):
+    write_model(tmp_path / "m.onnx")
+    engine = OnnxEngine(tmp_path / "m.onnx", threads=1)
+    inputs = [_red_square(row + 1)[row : row + 1] for row in range(8)] * 6
+    expected = [engine.run(one)["aerial/scores"] for one in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: engine.run(one)["aerial/scores"], inputs))
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metadata": ""}, "no model description"),
+        ({"metadata": "{}"}, "heads"),
+        ({"metadata": '{"version": 9}'}, "version"),
+        ({"skip_output": "aerial/scores"}, "no output aerial/scores"),
+    ],
+)
+def test_files_of_others_are_refused(tmp_path, options, message):
+    write_model(tmp_path / "m.onnx", **options)
+    with pytest.raises(UserError, match=rf"m\.onnx: .*{message}"):
+        open_engine(tmp_path / "m.onnx")
+
+
+def test_a_spec_that_contradicts_the_input_is_refused(tmp_path):
+    other = write_model(tmp_path / "other.onnx", size=64)
+    write_model(tmp_path / "m.onnx", size=128, metadata=other.to_json())
+    with pytest.raises(UserError, match=r"input must be .* \(batch, 3, 64, 64\)"):
+        open_engine(tmp_path / "m.onnx")
+
+
+def test_what_is_no_onnx_file_is_refused_in_one_line(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"nonsense" * 50)
+    with pytest.raises(UserError, match=r"m\.onnx: ONNX Runtime cannot open it") as caught:
+        open_engine(tmp_path / "m.onnx")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none.onnx", "no such file"),
+        ("none", "neither a file"),
+        ("model.engine", "TensorRT engines are not supported"),
+        ("model.pt", r"cannot run \.pt; this version runs \.onnx, \.safetensors"),
+    ],
+)
+def test_unknown_models_are_refused(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.pt").write_bytes(b"x")
+    with pytest.raises(UserError, match=message):
+        open_engine(name)
+    with pytest.raises(UserError, match="threads must be at least 1"):
+        open_engine("model.onnx", threads=0)
+
+
+def test_names_mean_shipped_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "assets", lambda kind: tmp_path / kind)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "b-n.safetensors").write_bytes(b"")
+    assert resolve_weights("b-n") == tmp_path / "weights" / "b-n.safetensors"
+    (tmp_path / "weights" / "b-n.onnx").write_bytes(b"")
+    assert resolve_weights("b-n") == tmp_path / "weights" / "b-n.onnx"
+    assert resolve_weights("b-n.safetensors") == tmp_path / "weights" / "b-n.safetensors"
+    with pytest.raises(UserError, match=r"neither .* nor shipped weights \(b-n\)"):
+        resolve_weights("c-n")
+
+
+def test_without_torch_safetensors_say_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "vision_heads.torch_engine", raising=False)
+    original = builtins.__import__
+
+    def without_torch(name, *args, **kwargs):
+        if name.split(".")[0] in {"torch", "ultralytics"}:
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_torch)
+    (tmp_path / "m.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r'pip install "vision-heads\[train\]"'):
+        open_engine(tmp_path / "m.safetensors")
+
+
+def test_class_names_and_ids_come_from_the_file(tmp_path):
+    write_model(tmp_path / "m.onnx")
+    head = open_engine(tmp_path / "m.onnx").spec.heads[0]
+    assert head.classes == CLASSES and head.category_ids == (3, 5, 9)

@@ -1,0 +1,139 @@
+"""A user's settings of one prediction, checked against the model before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vision_heads.errors import UserError, require
+from vision_heads.heads.base import DecodeOptions
+from vision_heads.runtime.engines import Engine
+from vision_heads.runtime.slicing import Slicing
+from vision_heads.spec import HeadSpec, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to compute, and how.
+
+    Attributes:
+        options: of each wanted head, by name, in the model's order.
+        height, width: of the network's input.
+        batch: pictures or tiles a call of the network.
+        slicing: None to look at whole pictures only.
+        keep_image: whether results hold their picture.
+    """
+
+    options: dict[str, DecodeOptions]
+    height: int
+    width: int
+    batch: int
+    slicing: Slicing | None
+    keep_image: bool
+
+
+def make_request(
+    engine: Engine,
+    options: DecodeOptions,
+    *,
+    classes: Sequence[int | str] | None = None,
+    heads: Sequence[str] | None = None,
+    imgsz: int | tuple[int, int] | None = None,
+    batch: int | None = None,
+    slicing: Slicing | int | None = None,
+    keep_image: bool = False,
+) -> Request:
+    """Check everything.
+
+    Raises:
+        UserError: names the argument that is wrong and what would be right.
+    """
+    spec = engine.spec
+    check_options(options)
+    wanted = spec.heads if heads is None else tuple(_unique_heads(spec, heads))
+    height, width = _size(engine, imgsz)
+    require(batch is None or batch >= 1, f"batch must be at least 1, got {batch}")
+    if isinstance(slicing, int):
+        slicing = Slicing(size=slicing)
+    if classes is None:
+        classes = options.classes
+    filters = class_filters(wanted, classes)
+    return Request(
+        {head.name: replace(options, classes=filters[head.name]) for head in wanted},
+        height,
+        width,
+        batch or engine.batch or 1,
+        slicing,
+        keep_image,
+    )
+
+
+def check_options(options: DecodeOptions) -> None:
+    """Raise `UserError` naming the first option that is out of range."""
+    for name in ("conf", "iou"):
+        value = getattr(options, name)
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        require(number and 0 <= value <= 1, f"{name} must be in 0..1, got {value!r}")
+    count = options.max_det
+    require(
+        isinstance(count, (int, np.integer)) and not isinstance(count, bool) and count >= 1,
+        f"max_det must be a whole number of at least 1, got {count!r}",
+    )
+
+
+def class_filters(
+    heads: Sequence[HeadSpec], classes: Sequence[int | str] | None
+) -> dict[str, tuple[int, ...] | None]:
+    """Turn class names or indices into the indices of each head.
+
+    A head that has none of them gives no results.
+
+    Raises:
+        UserError: no head has a class of that name or index.
+    """
+    if classes is None:
+        return {head.name: None for head in heads}
+    if isinstance(classes, (str, int, np.integer)):
+        classes = [classes]
+    found: dict[str, set[int]] = {head.name: set() for head in heads}
+    for wanted in classes:
+        hits = [(head.name, index) for head in heads for index in _indices(head, wanted)]
+        if not hits:
+            known = "; ".join(f"{head.name}: {', '.join(head.classes)}" for head in heads)
+            raise UserError(f"classes: no class {wanted!r}; there are {known}")
+        for name, index in hits:
+            found[name].add(index)
+    return {name: tuple(sorted(indices)) for name, indices in found.items()}
+
+
+def _indices(head: HeadSpec, wanted: int | str) -> list[int]:
+    if isinstance(wanted, str):
+        return [head.classes.index(wanted)] if wanted in head.classes else []
+    return [int(wanted)] if 0 <= wanted < len(head.classes) else []
+
+
+def _unique_heads(spec: ModelSpec, names: Sequence[str]) -> list[HeadSpec]:
+    names = [names] if isinstance(names, str) else list(names)
+    require(names, f"heads: none given; this model has {[head.name for head in spec.heads]}")
+    chosen = {spec.head(name).name for name in names}
+    return [head for head in spec.heads if head.name in chosen]
+
+
+def _size(engine: Engine, imgsz: int | tuple[int, int] | None) -> tuple[int, int]:
+    spec = engine.spec.input
+    if imgsz is None:
+        return spec.height, spec.width
+    height, width = (imgsz, imgsz) if isinstance(imgsz, (int, np.integer)) else imgsz
+    for side in (height, width):
+        require(
+            side >= 32 and side % 32 == 0,
+            f"imgsz must be a multiple of 32, got {side}",
+        )
+    require(
+        engine.any_size or (height, width) == (spec.height, spec.width),
+        f"imgsz: this model file is made for {spec.height}x{spec.width} only; export it for "
+        f"{height}x{width}, or use its .safetensors",
+    )
+    return int(height), int(width)
