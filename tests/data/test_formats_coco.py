@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from tests.data.folders import card, coco, picture, text
 
+from tests.data.folders import card, coco, picture, text
 from vision_heads.data.card import load_split
 from vision_heads.errors import UserError
 

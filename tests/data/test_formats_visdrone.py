@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.data.folders import card, picture, text, visdrone_set
 
+from tests.data.folders import card, picture, text, visdrone_set
 from vision_heads.data.card import load_split
 from vision_heads.data.sample import OTHER, REGION
 from vision_heads.errors import UserError

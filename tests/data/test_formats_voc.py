@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.data.folders import card, picture, text, voc, voc_object
 
+from tests.data.folders import card, picture, text, voc, voc_object
 from vision_heads.data.card import load_split
 from vision_heads.errors import UserError
 

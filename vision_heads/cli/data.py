@@ -268,4 +268,7 @@ def _write(file: Path, data: bytes) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add `vh data` to the command line."""
+    from vision_heads.cli import data_synth  # noqa: PLC0415
+
+    data_synth.register(data_app)
     app.add_typer(data_app, name="data")

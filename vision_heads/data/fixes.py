@@ -29,6 +29,12 @@ REFUSED: tuple[ProblemKind, ...] = (
 """Kinds that mean a label or a picture is broken. The others, `duplicate-image` and
 `duplicate-box`, are reported, but every picture and box of them is usable."""
 
+_OF_PICTURES: tuple[ProblemKind, ...] = (
+    "missing-image",
+    "corrupt-image",
+    "missing-annotation",
+    "bad-annotation",
+)
 _EXAMPLES = 3
 
 
@@ -110,7 +116,7 @@ def _usable(split: DataSplit) -> list[Sample]:
     Readers report faults of a whole picture with the picture as the file, faults of one label
     with the label file.
     """
-    unusable = {p.file for p in broken(split.problems)}
+    unusable = {p.file for p in split.problems if p.kind in _OF_PICTURES}
     return [sample for sample in split.samples if sample.image not in unusable]
 
 

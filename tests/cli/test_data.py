@@ -1,0 +1,90 @@
+"""`vh data check` and `vh data convert`: exit codes, what is printed, what is written."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.data.folders import visdrone_set
+from vision_heads.cli import data
+from vision_heads.errors import UserError
+
+
+@pytest.fixture
+def vh():
+    """Return a function that runs `vh data ...` and gives its result."""
+    app = typer.Typer()
+    data.register(app)
+    app.command("other")(lambda: None)  # a second command keeps `data` a group
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["data", *map(str, arguments)])
+
+    return run
+
+
+def test_a_clean_set_exits_0_and_writes_what_was_asked_for(vh, tmp_path):
+    path = visdrone_set(tmp_path / "in", {"a": "1,1,10,10,1,1,0,0", "b": ""})
+    sheet, report = tmp_path / "out/sheet.png", tmp_path / "out/report.json"
+    result = vh("check", path, "--json", report, "--sheet", sheet)
+    assert result.exit_code == 0, result.output
+    assert result.output.rstrip().endswith("clean")
+    whole = json.loads(report.read_text())
+    assert whole["clean"] and whole["splits"]["train"]["boxes"] == 1
+    assert cv2.imread(str(sheet)) is not None
+
+
+def test_broken_labels_exit_2_counted_and_named(vh, tmp_path):
+    lines = {"a": "1,1,10,0,1,1,0,0\n1,1,x,1,1,1,0,0", "b": "".join(["1,1,2,2,1,[99],0,0\n"] * 3)}
+    path = visdrone_set(tmp_path / "in", lines)
+    report = tmp_path / "report.json"
+    result = vh("check", path, "--json", report, "--examples", "1")
+    assert result.exit_code == 2
+    for text in ("1 empty-box", "4 bad-annotation", "a.txt: line 2: width", "... and 3 more"):
+        assert text in result.output
+    assert "--fix clip,drop" in result.output
+    assert len(json.loads(report.read_text())["splits"]["train"]["problems"]) == 5
+
+
+def test_only_the_split_that_is_asked_for(vh, tmp_path):
+    path = visdrone_set(tmp_path / "in", {"a": ""})
+    assert vh("check", path, "--split", "train").exit_code == 0
+    result = vh("check", path, "-s", "val")
+    assert isinstance(result.exception, UserError)
+    assert "no 'val'" in str(result.exception)
+
+
+def test_a_sheet_without_anything_to_draw_is_an_error(vh, tmp_path):
+    path = visdrone_set(tmp_path / "in", {"a": ""})
+    result = vh("check", path, "--sheet", tmp_path / "s.png")
+    assert isinstance(result.exception, UserError)
+
+
+def test_convert_prints_what_was_kept_and_what_was_not(vh, tmp_path):
+    path = visdrone_set(tmp_path / "in", {"a": "1,1,9,9,1,1,0,0\n2,2,9,9,0,0,0,0"})
+    result = vh("convert", path, tmp_path / "yolo", "--to", "yolo")
+    assert result.exit_code == 0, result.output
+    assert "train: 1 pictures, 1 boxes\n" in result.output
+    assert "not kept, since yolo cannot hold them: 1 ignored areas" in result.output
+    assert vh("check", tmp_path / "yolo/data.yaml").exit_code == 0
+    result = vh("convert", path, tmp_path / "coco", "--to", "coco", "--link")
+    assert "1 boxes, 1 ignored areas" in result.output
+    assert vh("check", tmp_path / "coco/card.yaml").exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [("--to", "kitti"), ("--to", "voc", "--fix", "mend")])
+def test_convert_refuses_unknown_words(vh, tmp_path, arguments):
+    path = visdrone_set(tmp_path / "in", {"a": ""})
+    result = vh("convert", path, tmp_path / "out", *arguments)
+    assert isinstance(result.exception, UserError) and "known: " in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["check", "convert"])
+def test_help_has_examples(vh, command):
+    result = vh(command, "--help")
+    assert result.exit_code == 0
+    assert f"vh data {command} visdrone" in result.output

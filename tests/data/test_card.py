@@ -1,0 +1,142 @@
+"""Data-set cards: finding, validating, and where the data lies."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.data.folders import card, picture, text, visdrone_set
+from vision_heads.data.card import card_names, load_card, load_split
+from vision_heads.errors import UserError
+
+PLACE = {"images": "train/images", "annotations": "train/annotations"}
+
+
+def test_shipped_cards_are_found_by_name():
+    assert {"coco", "visdrone", "voc"} <= set(card_names())
+    for name in ("coco", "visdrone", "voc"):
+        shipped = load_card(name)
+        assert shipped.name == name
+        assert {"train", "val"} <= set(shipped.splits)
+        assert shipped.terms and shipped.obtain
+    assert len(load_card("voc").names) == 20
+    assert len(load_card("voc").splits["train"]) == 2
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(UserError, match=r"nosuch: no card of this name; shipped are .*visdrone"):
+        load_card("nosuch")
+    with pytest.raises(UserError, match=r"nosuch\.yaml: no such card file"):
+        load_card("nosuch.yaml")
+
+
+def test_missing_data_says_where_it_was_looked_for_and_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("VH_DATA", raising=False)
+    with pytest.raises(
+        UserError, match=r"VisDrone \(\$VH_DATA is not set\); get it from https"
+    ) as e:
+        load_split("visdrone", "val")
+    assert "\n" not in str(e.value)
+    monkeypatch.setenv("VH_DATA", str(tmp_path / "store"))
+    with pytest.raises(UserError, match=rf"no data at .* and {tmp_path}/store/VisDrone;"):
+        load_split("visdrone", "val")
+
+
+def test_the_shipped_card_fits_the_data_as_it_unpacks(tmp_path, monkeypatch):
+    visdrone_set(tmp_path / "VisDrone", {"a": "1,1,5,5,1,1,0,0"}, "VisDrone2019-DET-val")
+    monkeypatch.setenv("VH_DATA", str(tmp_path))
+    split = load_split("visdrone", "val")
+    assert (split.name, len(split.samples), split.problems) == ("visdrone", 1, [])
+    assert "academic" in split.terms
+    with pytest.raises(UserError, match=r"splits\.train: .*VisDrone2019-DET-train"):
+        load_split("visdrone", "train")
+
+
+def test_path_is_relative_to_the_card_not_to_where_one_works(tmp_path, monkeypatch):
+    visdrone_set(tmp_path / "sets/one", {"a": ""})
+    path = card(
+        tmp_path / "cards/c.yaml", format="visdrone", path="../sets/one", splits={"train": PLACE}
+    )
+    monkeypatch.chdir(tmp_path / "sets")
+    monkeypatch.delenv("VH_DATA", raising=False)
+    assert len(load_split(path, "train").samples) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"format": "kitti"}, r"c\.yaml: format: unknown format 'kitti'; known: coco, yolo"),
+        ({"splits": {}}, r"c\.yaml: splits: "),
+        ({"splits": {"train": {"image": "x"}}}, r"splits\.train\.0\.image: Extra inputs"),
+        ({"nmaes": ["a"]}, r"c\.yaml: nmaes: Extra inputs"),
+        ({"names": ["a", "a"]}, r"names: 'a' is there twice"),
+        ({"names": {0: "a", 2: "b"}}, r"c\.yaml: names: numbers must be 0 to 1, got \[0, 2\]"),
+        ({"names": [1]}, r"c\.yaml: names\.0: "),
+        ({"category_ids": [1]}, r"category_ids has 1 entries for 0 names"),
+        ({"names": ["a"], "category_ids": [3]}, r"category_ids: visdrone has its own"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path, fields, message):
+    good = {"format": "visdrone", "splits": {"train": PLACE}}
+    path = card(tmp_path / "c.yaml", **{**good, **fields})
+    with pytest.raises(UserError, match=message):
+        load_card(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "not YAML"),
+        ("format: coco\nfile: x\n", "file: unknown field"),
+        ("", "no fields"),
+        ("train: x\nnames: 3\n", "names: a list or a mapping"),
+        ("train: x\n", "names: missing"),
+        ("train: x\nnc: 3\nnames: [a]\n", "nc: 3, but 1 are named"),
+        ("train: [1]\nnames: [a]\n", "train: 1 is no path"),
+    ],
+)
+def test_a_card_that_is_none_is_refused(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        load_card(text(tmp_path / "c.yaml", content))
+
+
+def test_ultralytics_own_fields_are_left_alone(tmp_path):
+    picture(tmp_path / "train/images/a.png")
+    path = text(
+        tmp_path / "pets/data.yaml",
+        "train: ../train/images\nval: ''\nnc: 2\nroboflow: {license: MIT}\ndownload: a script\n",
+    )
+    loaded = load_card(path)
+    assert (loaded.name, loaded.format, loaded.names) == ("pets", "yolo", ("class_0", "class_1"))
+    assert list(loaded.splits) == ["train"]
+    assert len(load_split(loaded, "train").samples) == 1
+
+
+def test_ultralytics_path_that_points_beside_the_card_is_taken_as_inside(tmp_path):
+    picture(tmp_path / "pets/train/images/a.png")
+    path = text(tmp_path / "pets/data.yaml", "train: ../train/images\nnames: [cat]\n")
+    assert len(load_split(path, "train").samples) == 1
+
+
+def test_category_ids_of_a_card_are_the_split_s(tmp_path):
+    picture(tmp_path / "images/a.png")
+    text(tmp_path / "labels/a.txt", "1 0.5 0.5 0.5 0.5\n")
+    path = card(
+        tmp_path / "c.yaml",
+        format="yolo",
+        splits={"train": {"images": "images"}},
+        names=["a", "b"],
+        category_ids=[7, 90],
+    )
+    split = load_split(path, "train")
+    assert [split.category_ids[label] for label in split.samples[0].labels] == [90]
+
+
+def test_an_unknown_split_lists_the_known_ones(tmp_path):
+    path = card(tmp_path / "c.yaml", format="visdrone", splits={"train": PLACE})
+    with pytest.raises(UserError, match=r"splits: no 'val'; it has train"):
+        load_split(path, "val")
+
+
+def test_the_card_of_our_own_recipes_fits_the_shared_data(shared_data, repository):
+    split = load_split(repository / "tools/cards/visdrone-mini.yaml", "val")
+    assert (len(split.samples), split.problems) == (90, [])
