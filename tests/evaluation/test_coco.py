@@ -16,9 +16,13 @@ from vision_heads.evaluation.records import Found
 from vision_heads.results import Detections
 
 pytest.importorskip("faster_coco_eval")
+SIZES = ("small", "medium", "large")
 TWELVE = (
-    "AP AP50 AP75 AP_small AP_medium AP_large AR1 AR10 AR100 AR_small AR_medium AR_large"
-).split()
+    *("AP", "AP50", "AP75"),
+    *(f"AP_{size}" for size in SIZES),
+    *("AR1", "AR10", "AR100"),
+    *(f"AR_{size}" for size in SIZES),
+)
 
 
 def pycocotools_numbers(split, found):
@@ -164,7 +168,10 @@ def test_detections_are_matched_by_class_name():
     ]
     split.samples[0].labels = np.array([0, 1])
     found = Detections(
-        np.array([[20, 20, 40, 40], [0, 0, 9, 9], [5, 5, 30, 30]]), [0.5, 0.6, 0.9], [0, 2, 1], names
+        np.array([[20, 20, 40, 40], [0, 0, 9, 9], [5, 5, 30, 30]]),
+        [0.5, 0.6, 0.9],
+        [0, 2, 1],
+        names,
     )
     for protocol in ("coco", "visdrone"):
         assert score(split, [found], protocol).numbers["AP"] == pytest.approx(100)

@@ -165,9 +165,7 @@ def test_equal_scores_rank_by_picture_name_whatever_the_splits_order():
 def test_area_under_the_envelope_is_exact_not_sampled():
     # Precision 1, 1/2, 2/3 at recall 1/3, 1/3, 2/3: 1/3 + 1/3 * 2/3.
     sample = picture("a", [(0, 0, 10, 10, 1, 1), (20, 0, 10, 10, 1, 1), (40, 0, 10, 10, 1, 1)])
-    found = results(
-        [(0, 0, 10, 10, 0.9, 1), (70, 50, 10, 10, 0.8, 1), (20, 0, 10, 10, 0.7, 1)]
-    )
+    found = results([(0, 0, 10, 10, 0.9, 1), (70, 50, 10, 10, 0.8, 1), (20, 0, 10, 10, 0.7, 1)])
     assert numbers([sample], [found])["AP"] == pytest.approx(100 * 5 / 9)
 
 

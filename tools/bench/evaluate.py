@@ -25,9 +25,9 @@ def make(pictures: int, results: int, objects: int, seed: int) -> tuple[DataSpli
     rng = np.random.default_rng(seed)
     samples, found = [], []
     for number in range(pictures):
-        truth = _boxes(rng, rng.poisson(objects))
+        truth = _boxes(rng, int(rng.poisson(objects)))
         labels = rng.integers(0, _CLASSES, len(truth))
-        regions = _boxes(rng, rng.integers(0, 4)) * (1, 1, 5, 5)
+        regions = _boxes(rng, int(rng.integers(0, 4))) * (1, 1, 5, 5)
         samples.append(
             Sample(
                 Path(f"{number:07d}.jpg"),

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError
 from vision_heads.evaluation.protocols import protocol_of
 from vision_heads.evaluation.records import ClassMap, class_map
 from vision_heads.heads.base import DecodeOptions
-from vision_heads.results import Detections, Result
+from vision_heads.results import Detections, Failure
 from vision_heads.spec import HeadSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from vision_heads.runtime.predictor import Predictor
 
 CONFIDENCE = 0.001
 """Results below it change no average precision that can be seen, but cost time."""
 IOU = 0.7
 """NMS threshold; looser than for detection, because a second box of a pair may be the hit."""
-
-
-class StreamsResults(Protocol):
-    """What evaluation needs of a predictor."""
-
-    spec: ModelSpec
-
-    def stream(self, sources: Iterable[Any], options: DecodeOptions) -> Iterator[Result]:
-        """Yield one result for each source, in order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +90,7 @@ def choose_head(spec: ModelSpec, protocol: str, name: str | None = None) -> Head
 
 
 def predict_split(
-    predictor: StreamsResults,
+    predictor: Predictor,
     split: DataSplit,
     options: DecodeOptions,
     *,
@@ -124,11 +116,10 @@ def predict_split(
         options = replace(options, classes=known)
     detections: list[Detections] = []
     unread: list[str] = []
-    files: list[Path] = [sample.image for sample in split.samples]
-    for file, result in zip(files, predictor.stream(files, options), strict=True):
-        problem = getattr(result, "error", None)
-        if problem:
-            unread.append(_named(file, str(problem)))
+    files = [sample.image for sample in split.samples]
+    for result in predictor.stream(files, options, heads=[head.name]):
+        if isinstance(result, Failure):
+            unread.append(result.message)
             detections.append(Detections.empty(head.classes, head.category_ids))
         else:
             detections.append(result[head.name])
@@ -137,10 +128,6 @@ def predict_split(
     if files and len(unread) == len(files):
         raise UserError(f"no picture of {split.name} {split.split} can be read: {unread[0]}")
     return Run(detections, classes, tuple(unread))
-
-
-def _named(file: Path, problem: str) -> str:
-    return problem if str(file) in problem else f"{file}: {problem}"
 
 
 def describe(classes: ClassMap, data: Sequence[str]) -> str | None:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.evaluation.scenes import picture, random_scene, results, split_of
+from vision_heads.errors import UserError
+from vision_heads.evaluation.plots import confusion_figure, f1_figure, pr_figure, write_plots
+from vision_heads.evaluation.protocols import score
+from vision_heads.evaluation.tables import classes_table, numbers_table, table_width
+from vision_heads.media.images import read_image
+
+
+def test_plots_are_written_and_show_something(tmp_path):
+    pytest.importorskip("matplotlib")
+    _, _, split, found = random_scene(2)
+    files = write_plots(score(split, found, "visdrone"), tmp_path / "new" / "plots")
+    assert [file.name for file in files] == ["pr.png", "f1.png", "confusion.png"]
+    for file in files:
+        image = read_image(file)
+        assert min(image.shape[:2]) > 400
+        assert image.std() > 10
+    assert (
+        "matplotlib.pyplot" not in sys.modules
+        or sys.modules["matplotlib.pyplot"].get_fignums() == []
+    )
+
+
+def test_figures_name_each_class_that_has_objects():
+    pytest.importorskip("matplotlib")
+    sample = picture("a", [(0, 0, 10, 10, 1, 1)])
+    scores = score(split_of([sample], classes=3), [results([(0, 0, 10, 10, 0.6, 1)])], "visdrone")
+    for figure in (pr_figure(scores.curves), f1_figure(scores.curves)):
+        labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        assert labels[0].startswith("class 1 1")
+        assert len(labels) == 2
+    texts = [text.get_text() for text in confusion_figure(scores.confusion).axes[0].texts]
+    assert texts == ["1"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "file").write_text("")
+    _, _, split, found = random_scene(2)
+    with pytest.raises(UserError, match="cannot be made"):
+        write_plots(score(split, found, "visdrone"), tmp_path / "file" / "plots")
+
+
+def test_tables_show_a_dash_for_what_was_not_measured():
+    sample = picture("a", [(0, 0, 10, 10, 1, 1)])
+    scores = score(split_of([sample], classes=2), [results([(0, 0, 10, 10, 0.6, 1)])], "visdrone")
+    table = numbers_table(scores)
+    assert list(table.columns[0].cells)[:2] == ["AP", "AP50"]
+    assert next(iter(table.columns[1].cells)) == "100.00"
+    rows = classes_table(scores)
+    assert list(rows.columns[3].cells) == ["100.00", "-"]
+    assert table_width(rows) > table_width(table)
