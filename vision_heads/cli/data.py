@@ -75,6 +75,7 @@ def check(
 
     from vision_heads.data.card import load_card  # noqa: PLC0415
     from vision_heads.data.check import check_card  # noqa: PLC0415
+    from vision_heads.data.fixes import broken  # noqa: PLC0415
 
     console = Console()
     with _progress("checking") as progress:
@@ -89,7 +90,7 @@ def check(
     if not report.clean:
         console.print(
             "broken: mend the above, or train with --fix clip,drop (docs/data.md says what it does)"
-            if any(s.problems for s in report.splits)
+            if any(broken(s.problems) for s in report.splits)
             else "broken: mend the above",
             soft_wrap=True,
             highlight=False,
