@@ -46,47 +46,55 @@ class AugmentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    flip: Chance = Field(0.5, description="chance that a picture is mirrored, left to right")
-    degrees: float = Field(0.0, ge=0, le=180, description="rotation, degrees")
-    translate: float = Field(0.1, ge=0, le=0.9, description="shift, fraction of the input")
-    scale: float = Field(0.5, ge=0, le=0.9, description="zoom; 0.5 gives x0.5 to x1.5")
-    shear: float = Field(0.0, ge=0, le=45, description="shear along x and y, degrees")
+    flip: Chance = Field(default=0.5, description="chance that a picture is mirrored sideways")
+    degrees: float = Field(default=0.0, ge=0, le=180, description="rotation, degrees")
+    translate: float = Field(default=0.1, ge=0, le=0.9, description="shift, fraction of the input")
+    scale: float = Field(default=0.5, ge=0, le=0.9, description="zoom; 0.5 gives x0.5 to x1.5")
+    shear: float = Field(default=0.0, ge=0, le=45, description="shear along x and y, degrees")
     perspective: float = Field(
-        0.0, ge=0, le=0.5, description="how much nearer an edge of the input is than its middle"
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="how much nearer an edge is than the middle",
     )
-    hsv_h: float = Field(0.015, ge=0, le=0.5, description="hue shift, fraction of the circle")
-    hsv_s: float = Field(0.7, ge=0, le=1, description="change of saturation, fraction")
-    hsv_v: float = Field(0.4, ge=0, le=1, description="change of brightness, fraction")
-    blur: Chance = Field(0.01, description="chance of a blur 3 or 5 pixels wide")
-    grey: Chance = Field(0.01, description="chance that colour is taken away")
-    contrast: Chance = Field(0.01, description="chance of local contrast equalisation (CLAHE)")
-    mosaic: Chance = Field(1.0, description="chance that a scene is made of four pictures")
-    close_mosaic: int = Field(10, ge=0, description="last epochs, without mosaic and mixup")
+    hsv_h: float = Field(default=0.015, ge=0, le=0.5, description="hue shift, part of the circle")
+    hsv_s: float = Field(default=0.7, ge=0, le=1, description="change of saturation, fraction")
+    hsv_v: float = Field(default=0.4, ge=0, le=1, description="change of brightness, fraction")
+    blur: Chance = Field(default=0.01, description="chance of a blur 3 or 5 pixels wide")
+    grey: Chance = Field(default=0.01, description="chance that colour is taken away")
+    contrast: Chance = Field(default=0.01, description="chance of contrast equalisation (CLAHE)")
+    mosaic: Chance = Field(default=1.0, description="chance that a scene is made of four pictures")
+    close_mosaic: int = Field(default=10, ge=0, description="last epochs, without mosaic and mixup")
     mosaic_pool: int = Field(
-        128,
+        default=128,
         ge=0,
         description="a mosaic's other pictures come from so many before it in the epoch's order,"
         " which are still decoded in memory; 0: from the whole data set",
     )
-    mixup: Chance = Field(0.0, description="chance that two scenes are blended")
-    copy_paste: Chance = Field(0.0, description="chance, each small object, to be pasted again")
+    mixup: Chance = Field(default=0.0, description="chance that two scenes are blended")
+    copy_paste: Chance = Field(
+        default=0.0, description="chance that a small object is pasted again"
+    )
     copy_paste_size: float = Field(
-        32.0, ge=2, le=256, description="longest side of what copy_paste copies, network pixels"
+        default=32.0,
+        ge=2,
+        le=256,
+        description="longest side that counts as small, network pixels",
     )
     multi_scale: float = Field(
-        0.0, ge=0, le=0.75, description="0.25 gives a network size x0.75 to x1.25 a step"
+        default=0.0, ge=0, le=0.75, description="0.25 gives a network size x0.75 to x1.25 a step"
     )
     min_box: float = Field(
-        1.5, ge=0, le=64, description="shortest side an object keeps, network pixels"
+        default=1.5, ge=0, le=64, description="shortest side an object keeps, network pixels"
     )
     min_visible: Chance = Field(
-        0.2, description="smallest part of its box an object keeps; less: an ignore area"
+        default=0.2, description="smallest part of its box an object keeps; less: an ignore area"
     )
     detail: float = Field(
-        1.0, ge=1, le=8, description="pictures are kept at so many times the network's size"
+        default=1.0, ge=1, le=8, description="pictures are kept at so many times the network's size"
     )
     cache: Literal["none", "ram"] = Field(
-        "none", description="ram: keep every picture of the data set decoded in memory"
+        default="none", description="ram: keep every picture of the data set decoded in memory"
     )
 
     @property

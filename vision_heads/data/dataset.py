@@ -35,6 +35,8 @@ from vision_heads.heads.base import Targets
 
 Step = tuple[int, int]
 """(epoch, step)."""
+PREFETCH = 2
+"""Batches that each worker loads ahead."""
 
 
 @dataclass(slots=True)
@@ -112,19 +114,25 @@ class _Steps(Dataset[Any]):
             posed = any(sample.rotations is not None for sample in self.samples[i])
             targets[name] = collate([labels[row] for row in rows], posed)
         files = [
-            str(self._pick(order, int(order.source[p]), int(order.rank[p])).image)
+            str(self._pick(epoch, int(order.source[p]), int(order.rank[p])).image)
             for p in positions
         ]
         return Batch(images, routes, targets, files)
 
     def _order(self, epoch: int) -> EpochOrder:
         if epoch not in self._orders:
+            # The one before is used too, for the pictures before the epoch's first.
+            while len(self._orders) > 2:
+                del self._orders[next(iter(self._orders))]
             sizes = [len(samples) for samples in self.samples]
-            self._orders = {epoch: epoch_order(sizes, self.counts, self.seed, epoch)}
+            self._orders[epoch] = epoch_order(sizes, self.counts, self.seed, epoch)
         return self._orders[epoch]
 
-    def _pick(self, order: EpochOrder, source: int, rank: int) -> Sample:
-        picks = order.picks[source]
+    def _pick(self, epoch: int, source: int, rank: int) -> Sample:
+        """The data set's picture number `rank` of the epoch; below 0: of the one before."""
+        if rank < 0 and epoch:
+            epoch -= 1
+        picks = self._order(epoch).picks[source]
         return self.samples[source][int(picks[rank % len(picks)])]
 
     def _size(self, epoch: int, step: int) -> tuple[int, int]:
@@ -144,10 +152,10 @@ class _Steps(Dataset[Any]):
         def partner(rng: np.random.Generator) -> Sample:
             if not pool:
                 return self.samples[source][int(rng.integers(len(self.samples[source])))]
-            return self._pick(order, source, rank - 1 - int(rng.integers(pool)))
+            return self._pick(epoch, source, rank - 1 - int(rng.integers(pool)))
 
         return augment(
-            self._pick(order, source, rank),
+            self._pick(epoch, source, rank),
             partner,
             self.store,
             config=self.config,
@@ -255,7 +263,9 @@ class TrainLoader:
         self._batch_size, self._world = batch_size, world
         self._workers, self._seed = workers, seed
         require(len(self), f"batch_size: {batch_size} is more than the {self._total} pictures")
-        recent = augment.mosaic_pool + 2 * batch_size
+        # What mosaics may ask for, and the batches that workers have under way.
+        recent = augment.mosaic_pool + (PREFETCH * workers + 2) * batch_size
+        everything = [sample for split in sources.values() for sample in split.samples]
         self._steps = _Steps(
             names=tuple(sources),
             samples=tuple(split.samples for split in sources.values()),
@@ -267,7 +277,13 @@ class TrainLoader:
             seed=seed,
             rank=rank,
             world=world,
-            store=PictureStore(height, width, augment.detail, recent),
+            store=PictureStore(
+                everything,
+                height,
+                width,
+                augment.detail,
+                recent=None if augment.cache == "ram" else recent,
+            ),
         )
         self._steps_ahead = _StepsAhead(len(self), epochs)
         self._loader: DataLoader[Any] | None = None
@@ -310,20 +326,17 @@ class TrainLoader:
     def _open(self) -> DataLoader[Any]:
         if self._loader is not None:
             return self._loader
-        steps = self._steps
-        if steps.config.cache == "ram":
-            everything = [sample for samples in steps.samples for sample in samples]
-            steps.store.keep_all(everything, threads=max(self._workers, 2))
         # Forked workers share the pictures that are kept in memory.
         context = "fork" if sys.platform == "linux" and self._workers else None
         self._loader = DataLoader(
-            steps,
+            self._steps,
             sampler=self._steps_ahead,
             batch_size=None,
             num_workers=self._workers,
             collate_fn=_as_it_is,
             worker_init_fn=_start_worker,
             persistent_workers=self._workers > 0,
+            prefetch_factor=PREFETCH if self._workers else None,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context=context,
             # Of its own: torch's global generator is left as the training has it.

@@ -1,14 +1,15 @@
-"""Decoded pictures of a training run: the most recent, or all of them in memory."""
+"""Decoded pictures of a training run: the most recent, or all of them, shared by the workers."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import mmap
+import multiprocessing
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from vision_heads.data.sample import Sample
 from vision_heads.data.warp import Picture
@@ -26,17 +27,49 @@ class PictureStore:
     size, never enlarged. It depends on nothing but the file, so that what is kept where changes
     no training sample.
 
+    The memory is shared with every process forked from the one that made the store: a picture
+    is decoded once for all workers. Where workers are spawned instead, each has its own.
+
     Args:
+        samples: every picture that will be asked for.
         height, width: of the network's input.
         detail: see `AugmentConfig.detail`.
-        recent: how many pictures are kept when not all are.
+        recent: how many pictures are kept, the latest decoded; None: all.
+
+    Raises:
+        UserError: all are to be kept and the memory does not suffice.
     """
 
-    def __init__(self, height: int, width: int, detail: float, recent: int) -> None:
+    def __init__(
+        self,
+        samples: Iterable[Sample],
+        height: int,
+        width: int,
+        detail: float,
+        recent: int | None,
+    ) -> None:
         self._box = (round(height * detail), round(width * detail))
-        self._recent = recent
-        self._seen: OrderedDict[Path, Picture] = OrderedDict()
-        self._all: dict[Path, Picture] | None = None
+        unique = {sample.image: sample for sample in samples}
+        self._number = {file: i for i, file in enumerate(unique)}
+        sizes = [3 * w * h for w, h in map(self.size_of, unique.values())]
+        self._all = recent is None or recent >= len(sizes)
+        if recent is None:
+            _check_memory(len(sizes), sum(sizes))
+        # One place a picture, or a ring of equal places.
+        places = sizes if self._all else [max(sizes)] * (recent or 0)
+        self._start = np.concatenate([[0], np.cumsum(places, dtype=np.int64)])
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Reserve the memory; pages cost nothing until they are written to."""
+        self._pixels = np.frombuffer(mmap.mmap(-1, max(int(self._start[-1]), 1)), np.uint8)
+        places, pictures = len(self._start) - 1, len(self._number)
+        table = np.frombuffer(mmap.mmap(-1, 8 * (pictures + 2 * places + 1)), np.int64)
+        # Place of each picture; picture in each place; writes to each place so far; writes at
+        # all. Numbers count from 1, 0 is none, as fresh memory is.
+        cuts = np.cumsum([pictures, places, places])
+        self._place, self._holds, self._stamp, self._writes = np.split(table, cuts)
+        self._lock = multiprocessing.Lock()
 
     def __call__(self, sample: Sample) -> Picture:
         """Return a sample's picture, BGR uint8 (h, w, 3), not to be written to.
@@ -44,16 +77,12 @@ class PictureStore:
         Raises:
             UserError: it cannot be read, or has another size than its labels say.
         """
-        if self._all is not None:
-            if sample.image not in self._all:
-                self._all[sample.image] = self._read(sample)
-            return self._all[sample.image]
-        picture = self._seen.pop(sample.image, None)
+        number = self._number[sample.image]
+        width, height = self.size_of(sample)
+        picture = self._find(number, (height, width, 3))
         if picture is None:
             picture = self._read(sample)
-        self._seen[sample.image] = picture
-        if len(self._seen) > self._recent:
-            self._seen.popitem(last=False)
+            self._keep(number, picture)
         return picture
 
     def size_of(self, sample: Sample) -> tuple[int, int]:
@@ -63,25 +92,34 @@ class PictureStore:
             return sample.width, sample.height
         return fit.resized_width, fit.resized_height
 
-    def keep_all(self, samples: Iterable[Sample], threads: int) -> None:
-        """Read every picture now and keep it; do this before workers are forked.
+    def _find(self, number: int, shape: tuple[int, int, int]) -> Picture | None:
+        with self._lock:
+            place = int(self._place[number]) - 1
+            stamp = self._stamp[place]
+        if place < 0:
+            return None
+        start = int(self._start[place])
+        kept = self._pixels[start : start + shape[0] * shape[1] * shape[2]].reshape(shape)
+        if self._all:
+            return kept
+        # Another process may take the place for another picture at any time.
+        copy = kept.copy()
+        with self._lock:
+            return copy if self._stamp[place] == stamp else None
 
-        Raises:
-            UserError: a picture cannot be read, or memory does not suffice.
-        """
-        if self._all is not None:
-            return
-        unique = list({sample.image: sample for sample in samples}.values())
-        needed = sum(3 * w * h for w, h in map(self.size_of, unique))
-        free = available_memory()
-        require(
-            free is None or needed < 0.9 * free,
-            f"augment.cache: {len(unique)} pictures need {needed / GIB:.1f} GiB of memory and"
-            f" {(free or 0) / GIB:.1f} GiB are free; use cache: none",
-        )
-        with ThreadPoolExecutor(max(threads, 1)) as pool:
-            pictures = list(pool.map(self._read, unique))
-        self._all = {s.image: picture for s, picture in zip(unique, pictures, strict=True)}
+    def _keep(self, number: int, picture: Picture) -> None:
+        with self._lock:
+            if self._place[number]:
+                return
+            place = number if self._all else int(self._writes[0]) % len(self._holds)
+            before = int(self._holds[place])
+            if before:
+                self._place[before - 1] = 0
+            start = int(self._start[place])
+            self._stamp[place] += 1
+            self._pixels[start : start + picture.size] = picture.reshape(-1)
+            self._holds[place], self._place[number] = number + 1, place + 1
+            self._writes[0] += 1
 
     def _read(self, sample: Sample) -> Picture:
         picture = read_image(sample.image)
@@ -97,9 +135,22 @@ class PictureStore:
         return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave pictures behind where workers are spawned: each reads what it needs."""
-        kept: dict[Path, Picture] | None = None if self._all is None else {}
-        return {**self.__dict__, "_seen": OrderedDict(), "_all": kept}
+        """Leave the memory behind: only forked processes can share it."""
+        shared = ("_pixels", "_place", "_holds", "_stamp", "_writes", "_lock")
+        return {key: value for key, value in self.__dict__.items() if key not in shared}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._allocate()
+
+
+def _check_memory(count: int, needed: int) -> None:
+    free = available_memory()
+    require(
+        free is None or needed < 0.9 * free,
+        f"augment.cache: {count} pictures need {needed / GIB:.1f} GiB of memory and"
+        f" {(free or 0) / GIB:.1f} GiB are free; use cache: none",
+    )
 
 
 def available_memory() -> int | None:

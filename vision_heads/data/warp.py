@@ -63,7 +63,7 @@ def shift(x: float, y: float) -> Matrix:
 
 def stretch(x: float, y: float) -> Matrix:
     """Return the scaling by x and y about the origin; x < 0 mirrors."""
-    return np.diag([x, y, 1.0])
+    return np.array([[x, 0, 0], [0, y, 0], [0, 0, 1]], np.float64)
 
 
 def turn(degrees: float) -> Matrix:
@@ -94,6 +94,11 @@ def transform_points(points: NDArray[np.floating], matrix: Matrix) -> NDArray[np
 
 def transform_boxes(boxes: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:
     """Map (N, 4) xyxy boxes to the upright hulls of their four mapped corners, unclipped."""
+    if is_upright(matrix):
+        scale = matrix[[0, 1, 0, 1], [0, 1, 0, 1]]
+        out = boxes * scale + matrix[[0, 1, 0, 1], 2]
+        order = np.where(scale < 0, [2, 3, 0, 1], [0, 1, 2, 3])
+        return np.asarray(out[:, order])
     corners = np.asarray(boxes, np.float64)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
     moved = transform_points(corners, matrix).reshape(-1, 4, 2)
     return np.concatenate([moved.min(1), moved.max(1)], axis=1)
