@@ -10,9 +10,9 @@ Figures measured on these pictures say nothing about real ones.
 
 from __future__ import annotations
 
+from vision_heads.data.synthetic.actors import NAMES
 from vision_heads.data.synthetic.plan import KINDS, Kind
 from vision_heads.data.synthetic.scene import Scene, View, render_clip, render_scene
-from vision_heads.data.synthetic.traffic import NAMES
 from vision_heads.data.synthetic.write import CATEGORY_IDS, synthetic_split
 
 __all__ = [

@@ -112,6 +112,8 @@ class Town:
     """The plan; `ground` is painted in order, later over earlier, on plain asphalt."""
 
     kind: Kind
+    tallest: float = 34.0
+    """Height in metres that no building exceeds."""
     roads: list[Road] = field(default_factory=list)
     ground: list[tuple[Ground, Floats]] = field(default_factory=list)
     buildings: list[Building] = field(default_factory=list)

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_heads.data.synthetic.actors import Actor
 from vision_heads.data.synthetic.buildings import paint_buildings, shadow_outlines
 from vision_heads.data.synthetic.camera import NEAR, Camera, Floats
 from vision_heads.data.synthetic.canvas import Canvas, fill
 from vision_heads.data.synthetic.plan import Ground, Town, Tree
 from vision_heads.data.synthetic.texture import crown, noise_tile, sample_noise
-from vision_heads.data.synthetic.traffic import Actor
 from vision_heads.data.synthetic.weather import Weather, roughness
 
 OVER = 2

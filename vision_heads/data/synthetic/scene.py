@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_heads.data.synthetic.actors import Actor
 from vision_heads.data.synthetic.camera import Camera
 from vision_heads.data.synthetic.plan import KINDS, Kind, Rect
 from vision_heads.data.synthetic.render import Shown, render
 from vision_heads.data.synthetic.town import build_town
-from vision_heads.data.synthetic.traffic import NAMES, Actor, Crew
+from vision_heads.data.synthetic.traffic import Crew
 from vision_heads.data.synthetic.weather import Weather, make_weather
 from vision_heads.errors import require
 
@@ -31,7 +32,7 @@ class Scene:
     Attributes:
         image: (H, W, 3) BGR uint8.
         boxes: (N, 4) float32 xyxy of each object's visible pixels.
-        labels: (N,) int64 indices into `NAMES`.
+        labels: (N,) int64 indices into `vision_heads.data.synthetic.NAMES`.
         areas: (N,) float32 visible area in pixels².
         ignore_boxes: (K, 4) float32 objects too hidden or too small to be judged.
         ignore_labels: (K,) int64 their classes.
@@ -136,7 +137,9 @@ class _Stage:
         self.spin = float(rng.normal(0, 0.008))
         bounds = self._bounds(seconds)
         self.weather: Weather = make_weather(rng)
-        self.town = build_town(self.kind, bounds, np.random.default_rng([2027, seed]))
+        # A drone flies above the roofs: nothing may stand in the way of the whole view.
+        tallest = 0.65 * self.camera.position[2]
+        self.town = build_town(self.kind, bounds, tallest, np.random.default_rng([2027, seed]))
         busy = float(rng.uniform(0.5, 1.7)) if view.busy is None else view.busy
         require(0 <= busy <= 5, f"busy: must be 0..5, got {busy}")
         crew = Crew(self.town, bounds, np.random.default_rng([2028, seed]), max(busy, 1e-3))
@@ -257,6 +260,3 @@ def _through_lens(
     fine = cv2.resize(tint, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
     image += weather.noise * (grain + 0.6 * fine)
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
-
-
-__all__ = ["NAMES", "Scene", "View", "render_clip", "render_scene"]

@@ -32,13 +32,14 @@ def _rounded(rect: Rect, radius: float) -> Floats:
     return np.array(points)
 
 
-def build_town(kind: Kind, bounds: Rect, rng: np.random.Generator) -> Town:
+def build_town(kind: Kind, bounds: Rect, tallest: float, rng: np.random.Generator) -> Town:
     """Lay out a town that covers `bounds`, with what `kind` asks for around the origin.
 
     Roads cross at (0, 0) (no other road comes near it for a highway); the block up and right
-    of the origin is the kind's own: a car park, a square, houses.
+    of the origin is the kind's own: a car park, a square, houses. No building is higher than
+    `tallest` metres.
     """
-    town = Town(kind)
+    town = Town(kind, tallest)
     columns = _road_places(bounds[0], bounds[2], kind, rng)
     rows = _road_places(bounds[1], bounds[3], kind, rng)
     if kind == "highway":
@@ -158,6 +159,7 @@ def _block_building(town: Town, rect: Rect, rng: np.random.Generator) -> None:
             [rng.uniform(4, 9), rng.uniform(9, 18), rng.uniform(18, 34)], p=[0.35, 0.45, 0.2]
         )
     )
+    height = min(height, town.tallest)
     style = int(rng.integers(1 << 30))
     if rng.uniform() < 0.35 and min(x1 - x0, y1 - y0) > 20:
         # An L: two wings and a yard.
@@ -186,7 +188,12 @@ def _house(town: Town, rect: Rect, rng: np.random.Generator) -> None:
         town.paint(Ground.CONCRETE, drive)
         town.stalls.append((drive[0] + 1.4, low - 2.9, float(np.pi / 2)))
     town.buildings.append(
-        Building(house, rng.uniform(3.2, 6.2), rng.uniform(1.6, 3.2), int(rng.integers(1 << 30)))
+        Building(
+            house,
+            min(rng.uniform(3.2, 6.2), town.tallest),
+            rng.uniform(1.6, 3.2),
+            int(rng.integers(1 << 30)),
+        )
     )
     for _ in range(int(rng.poisson(3))):
         x, y = rng.uniform(x0 + 1, x1 - 1), rng.uniform(y0 + 1, y1 - 1)

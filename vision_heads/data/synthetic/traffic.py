@@ -2,103 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from vision_heads.data.synthetic import models
+from vision_heads.data.synthetic.actors import (
+    AWNING,
+    BICYCLE,
+    BODY,
+    BUS,
+    CAR,
+    CLOTHES,
+    HAIR,
+    MOTOR,
+    PEDESTRIAN,
+    PEOPLE,
+    SKIN,
+    TRICYCLE,
+    TROUSERS,
+    TRUCK,
+    VAN,
+    Actor,
+    Color,
+)
 from vision_heads.data.synthetic.camera import Floats
 from vision_heads.data.synthetic.markings import heading
 from vision_heads.data.synthetic.models import Model
 from vision_heads.data.synthetic.plan import Rect, Road, Town, shrink
-
-NAMES = (
-    "pedestrian",
-    "people",
-    "bicycle",
-    "car",
-    "van",
-    "truck",
-    "tricycle",
-    "awning-tricycle",
-    "bus",
-    "motor",
-)
-"""Class names, VisDrone's, in the order of its category ids 1..10."""
-PEDESTRIAN, PEOPLE, BICYCLE, CAR, VAN, TRUCK, TRICYCLE, AWNING, BUS, MOTOR = range(10)
-
-Color = tuple[float, float, float]
-"""BGR."""
-
-_BODY: tuple[tuple[Color, float], ...] = (
-    ((232, 232, 230), 0.30),
-    ((52, 48, 46), 0.20),
-    ((182, 180, 178), 0.14),
-    ((118, 116, 114), 0.12),
-    ((96, 56, 34), 0.08),
-    ((40, 36, 158), 0.06),
-    ((176, 120, 62), 0.03),
-    ((120, 160, 185), 0.03),
-    ((40, 170, 222), 0.02),
-    ((70, 92, 44), 0.02),
-)
-_CLOTHES: tuple[Color, ...] = (
-    (235, 235, 235),
-    (40, 38, 36),
-    (60, 50, 170),
-    (150, 90, 50),
-    (70, 120, 60),
-    (60, 180, 220),
-    (150, 150, 150),
-    (190, 150, 215),
-    (95, 70, 60),
-    (200, 190, 120),
-    (50, 110, 220),
-)
-_TROUSERS: tuple[Color, ...] = ((60, 45, 38), (36, 34, 34), (110, 84, 60), (120, 130, 140))
-_SKIN: tuple[Color, ...] = ((140, 175, 215), (110, 145, 195), (70, 95, 140), (45, 62, 95))
-_HAIR: tuple[Color, ...] = ((26, 24, 24), (36, 46, 66), (60, 90, 120), (120, 120, 122))
-
-
-@dataclass(frozen=True)
-class Actor:
-    """One labelled thing.
-
-    Attributes:
-        label: index into `NAMES`.
-        model: its shape.
-        scale: along, across and up.
-        x, y: place at time 0, metres.
-        base: height it stands on, metres (a saddle for a rider).
-        heading: radians, counter-clockwise from +x.
-        speed: metres a second along the heading.
-        colors: BGR of each part of the model.
-        reach: metres after which it turns round, 0 for never.
-    """
-
-    label: int
-    model: Model
-    scale: tuple[float, float, float]
-    x: float
-    y: float
-    base: float
-    heading: float
-    speed: float
-    colors: dict[str, Color]
-    reach: float = 0.0
-
-    def place(self, seconds: float) -> tuple[float, float, float]:
-        """Return x, y and heading after so many seconds."""
-        way, turn = self.speed * seconds, 0.0
-        if self.reach and way:
-            way %= 2 * self.reach
-            if way > self.reach:
-                way, turn = 2 * self.reach - way, float(np.pi)
-        return (
-            self.x + way * float(np.cos(self.heading)),
-            self.y + way * float(np.sin(self.heading)),
-            self.heading + turn,
-        )
 
 
 class Crew:
@@ -143,21 +72,21 @@ class Crew:
         return float(b), float(g), float(r)
 
     def _paint_job(self) -> Color:
-        weights = np.array([weight for _, weight in _BODY])
-        pick = self.rng.choice(len(_BODY), p=weights / weights.sum())
-        return self._pick((_BODY[pick][0],), 14)
+        weights = np.array([weight for _, weight in BODY])
+        pick = self.rng.choice(len(BODY), p=weights / weights.sum())
+        return self._pick((BODY[pick][0],), 14)
 
     def _person_colors(self) -> dict[str, Color]:
-        top = self._pick(_CLOTHES, 20)
-        skin = self._pick(_SKIN)
+        top = self._pick(CLOTHES, 20)
+        skin = self._pick(SKIN)
         bare = self.rng.uniform() < 0.4
         hat = self.rng.uniform() < 0.1
         return {
             "torso": top,
             "arm": skin if bare else top,
-            "legs": self._pick(_TROUSERS, 20),
+            "legs": self._pick(TROUSERS, 20),
             "skin": skin,
-            "hair": self._pick(_CLOTHES if hat else _HAIR),
+            "hair": self._pick(CLOTHES if hat else HAIR),
         }
 
     def _add(
@@ -375,7 +304,7 @@ class Crew:
     def _plaza(self, rect: Rect) -> None:
         x0, y0, x1, y1 = shrink(rect, 1)
         size = (x1 - x0) * (y1 - y0)
-        number = int(np.clip(self.rng.poisson(size * 0.022 * self.busy), 4, 220))
+        number = int(np.clip(self.rng.poisson(size * 0.03 * self.busy), 4, 320))
         groups: Floats = self.rng.uniform((x0, y0), (x1, y1), (max(2, number // 6), 2))
         taken = np.zeros((0, 2))
         for _ in range(number):

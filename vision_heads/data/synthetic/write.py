@@ -18,9 +18,9 @@ import numpy as np
 import yaml
 
 from vision_heads.data.sample import DataSplit, Sample
+from vision_heads.data.synthetic.actors import NAMES
 from vision_heads.data.synthetic.plan import Kind
 from vision_heads.data.synthetic.scene import Scene, View, render_scene
-from vision_heads.data.synthetic.traffic import NAMES
 from vision_heads.errors import UserError, require
 
 CATEGORY_IDS = tuple(range(1, len(NAMES) + 1))
