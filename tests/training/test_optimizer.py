@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from vision_heads.training.config import OptimizerConfig  # noqa: E402
+from vision_heads.training.optimizer import Ema, learning_rate, make_optimizer  # noqa: E402
+
+
+def test_learning_rate_rises_then_falls_to_its_final_fraction() -> None:
+    config = OptimizerConfig(lr=0.01, final=0.1, warmup_epochs=1, warmup_steps=0)
+    rates = [learning_rate(config, step, 10, 100) for step in range(100)]
+    assert rates[:10] == sorted(rates[:10])
+    assert max(rates) == pytest.approx(0.01)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert learning_rate(config, 100, 10, 100) == pytest.approx(0.001)
+
+
+def test_warm_up_never_takes_more_than_half_of_a_short_run() -> None:
+    config = OptimizerConfig(lr=0.01, warmup_epochs=3, warmup_steps=100)
+    assert learning_rate(config, 5, 5, 10) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_only_weights_of_convolutions_decay(name: str) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    decayed, plain = make_optimizer(network, OptimizerConfig(name=name)).param_groups
+    assert [p.ndim for p in decayed["params"]] == [4]
+    assert decayed["weight_decay"] > 0 == plain["weight_decay"]
+    assert len(plain["params"]) == 3
+
+
+def test_average_follows_and_then_lags() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    ema = Ema(network, 0.99)
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+    start = float(ema.network.weight)
+    ema.update(network)
+    # The ramp makes the first step nearly a copy.
+    assert abs(float(ema.network.weight) - 1) < 0.01 * abs(start - 1) + 1e-3
+    ema.updates = 10**6
+    with torch.no_grad():
+        network.weight.fill_(2.0)
+    before = float(ema.network.weight)
+    ema.update(network)
+    assert float(ema.network.weight) == pytest.approx(0.99 * before + 0.01 * 2)

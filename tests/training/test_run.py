@@ -1,0 +1,122 @@
+"""`vh train` as a person runs it: a card, flags, a folder with everything in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from typer.testing import CliRunner  # noqa: E402
+
+from tests.training.scenes import square_split  # noqa: E402
+from vision_heads.cli.main import app  # noqa: E402
+from vision_heads.cli.train import assign, parse_head  # noqa: E402
+from vision_heads.errors import UserError  # noqa: E402
+from vision_heads.network import load_network  # noqa: E402
+
+QUICK = [
+    "--imgsz", "64", "--batch", "4", "--workers", "0", "--amp", "off",
+    "--set", "augment.mosaic=0.5", "--set", "augment.close_mosaic=1",
+]  # fmt: skip
+
+
+def coco_card(folder: Path, count: int = 8) -> Path:
+    """Write squares as a COCO data set and return its card."""
+    for name, seed in (("train", 0), ("val", 1)):
+        split = square_split(folder / name, count, seed=seed)
+        images, annotations = [], []
+        for number, sample in enumerate(split.samples, 1):
+            images.append({"id": number, "file_name": sample.image.name, "width": 64, "height": 64})
+            for box, label in zip(sample.boxes.tolist(), sample.labels.tolist(), strict=True):
+                x1, y1, x2, y2 = box
+                annotations.append(
+                    {"id": len(annotations) + 1, "image_id": number, "category_id": 7 + label,
+                     "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1),
+                     "iscrowd": 0}
+                )  # fmt: skip
+        record = {"images": images, "annotations": annotations,
+                  "categories": [{"id": 7, "name": "yellow"}, {"id": 8, "name": "blue"}]}  # fmt: skip
+        (folder / f"{name}.json").write_text(json.dumps(record))
+    card = folder / "squares.yaml"
+    card.write_text(
+        "format: coco\npath: .\nsplits:\n"
+        "  train: {images: train, annotations: train.json}\n"
+        "  val: {images: val, annotations: val.json}\nterms: made by the test\n"
+    )
+    return card
+
+
+def _vh(*arguments: str):
+    return CliRunner().invoke(app, ["train", *arguments])
+
+
+@pytest.mark.slow
+def test_a_run_by_flags_leaves_everything(tmp_path: Path) -> None:
+    card = coco_card(tmp_path / "data")
+    out = tmp_path / "run"
+    done = _vh("--head", f"squares=detect:{card}", "--epochs", "2", "--out", str(out), *QUICK)
+    assert done.exit_code == 0, (done.output, done.exception)
+    for name in ("config.yaml", "results.csv", "curves.png", "batch0.png", "report.html",
+                 "weights/last.safetensors", "weights/best.safetensors"):  # fmt: skip
+        assert (out / name).stat().st_size > 0, name
+    network = load_network(out / "weights" / "last.safetensors")
+    assert network.spec.heads[0].category_ids == (7, 8)
+    assert network.spec.provenance["terms"] == "made by the test"
+    page = (out / "report.html").read_text()
+    assert page.count("<img") >= 4 and "Worst pictures" in page
+
+    again = _vh("--head", f"squares=detect:{card}", "--out", str(out), *QUICK)
+    assert isinstance(again.exception, UserError) and "holds a run" in str(again.exception)
+    other = _vh("--resume", "--epochs", "9", "--out", str(out))
+    assert isinstance(other.exception, UserError) and "own settings" in str(other.exception)
+
+
+def test_broken_labels_refuse_until_told_how_to_mend_them(tmp_path: Path) -> None:
+    card = coco_card(tmp_path / "data")
+    file = tmp_path / "data" / "train.json"
+    record = json.loads(file.read_text())
+    record["annotations"][0]["bbox"] = [50, 50, 100, 100]
+    file.write_text(json.dumps(record))
+    arguments = ["--head", f"squares=detect:{card}", "--epochs", "1", "--out", str(tmp_path / "r")]
+    refused = _vh(*arguments, *QUICK)
+    assert isinstance(refused.exception, UserError)
+    assert "--fix" in str(refused.exception)
+    assert _vh(*arguments, *QUICK, "--fix", "clip,drop", "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to train"),
+        (["--head", "aerial"], "NAME=KIND:CARD"),
+        (["--head", "a=cubes:x"], "unknown head kind|no card|cubes"),
+        (["absent.yaml"], "absent.yaml"),
+        (["--head", "a=detect:visdrone", "--set", "optimizer"], "KEY=VALUE"),
+        (["--head", "a=detect:visdrone", "--imgsz", "axb"], "--imgsz axb"),
+        (["--head", "a=detect:visdrone", "--size", "q"], "size"),
+    ],
+)
+def test_mistakes_on_the_command_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = _vh(*arguments, "--out", str(tmp_path / "run"))
+    assert isinstance(done.exception, UserError)
+    import re
+
+    assert re.search(message, str(done.exception)), str(done.exception)
+
+
+def test_set_reaches_nested_settings() -> None:
+    settings: dict = {"epochs": 3}
+    assign(settings, "optimizer.lr=0.01")
+    assign(settings, "fix=[clip]")
+    assert settings == {"epochs": 3, "optimizer": {"lr": 0.01}, "fix": ["clip"]}
+    with pytest.raises(UserError, match="holds a value"):
+        assign(settings, "epochs.x=1")
+
+
+def test_head_flag() -> None:
+    assert parse_head("aerial=detect:cards/a:b.yaml") == (
+        "aerial", {"kind": "detect", "data": "cards/a:b.yaml"},
+    )  # fmt: skip

@@ -1,0 +1,204 @@
+"""The loop end to end on small pictures: it learns, resumes exactly, and stops with reasons."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from tests.training.scenes import square_split  # noqa: E402
+from vision_heads.errors import UserError  # noqa: E402
+from vision_heads.training.config import make_config  # noqa: E402
+from vision_heads.training.trainer import Trainer  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def settings(**over):
+    base = {
+        "heads": {"squares": {"data": "-", "levels": [2, 3]}},
+        "imgsz": 64,
+        "epochs": 2,
+        "batch": 4,
+        "workers": 0,
+        "amp": "off",
+        "keep_half": False,
+        "augment": {"mosaic": 0.5, "close_mosaic": 1},
+        "optimizer": {"warmup_steps": 2, "warmup_epochs": 0},
+    }
+    return make_config(base | over, "test")
+
+
+def _weights(out: Path) -> dict:
+    return load_file(out / "weights" / "last.safetensors")
+
+
+def test_learns_squares(tmp_path: Path) -> None:
+    train = square_split(tmp_path / "train", 48)
+    val = square_split(tmp_path / "val", 16, seed=1)
+    config = settings(epochs=25, batch=8, augment={"mosaic": 0.0, "scale": 0.2}, val_every=25)
+    figures = Trainer(config, {"squares": train}, {"squares": val}, tmp_path / "run").run()
+    assert figures["squares/AP50"] > 50
+    assert (tmp_path / "run" / "weights" / "best.safetensors").is_file()
+    rows = (tmp_path / "run" / "results.csv").read_text().splitlines()
+    assert len(rows) == 26 and "loss/squares/box" in rows[0] and "val/squares/AP50" in rows[0]
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+_SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from tests.training.scenes import square_split
+from tests.training.test_trainer import settings
+from vision_heads.training.trainer import Trainer
+root, out, resume = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "resume"
+train = square_split(root / "train", 24)
+config = settings(epochs=4, accumulate=2, checkpoint_minutes=0.0005)
+Trainer(config, {"squares": train}, {}, out, resume=resume).run()
+"""
+
+
+def _start(root: Path, out: Path, mode: str) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, str(root), str(out), mode],
+        cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = _start(tmp_path, tmp_path / "whole", "new")
+    assert whole.wait(240) == 0, whole.stderr.read()
+
+    cut = tmp_path / "cut"
+    process = _start(tmp_path, cut, "new")
+    deadline = time.monotonic() + 240
+    # Kill it in the middle: not before a state is there, not after the last epoch.
+    while not list((cut / "state").glob("[0-9]*[4-9]/state.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (cut / "weights" / "last.safetensors").exists()
+
+    resumed = _start(tmp_path, cut, "resume")
+    assert resumed.wait(240) == 0, resumed.stderr.read()
+    expected, found = _weights(tmp_path / "whole"), _weights(cut)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+    assert (cut / "results.csv").read_text() == (tmp_path / "whole/results.csv").read_text()
+
+
+_TWO = """
+import json, sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from tests.training.scenes import square_split
+from tests.training.test_trainer import settings
+from vision_heads.training.trainer import Trainer
+root, out = Path(sys.argv[1]), Path(sys.argv[2])
+train = square_split(root / "train", 16)
+config = settings(epochs=1, batch=8, freeze_bn=True, optimizer={"clip": 0})
+trainer = Trainer(config, {"squares": train}, {}, out / str(len(sys.argv)))
+grads = {}
+trainer._move_weights = lambda: grads.update(
+    {n: p.grad.clone().contiguous() for n, p in trainer.network.named_parameters() if p.grad is not None})
+trainer.wrapped.train()
+for module in trainer.network.modules():
+    if isinstance(module, torch.nn.BatchNorm2d):
+        module.eval()
+trainer._train_step(next(iter(trainer.loader.epoch(0))))
+if trainer.main:
+    from safetensors.torch import save_file
+    save_file(grads, out / f"{trainer.accelerator.num_processes}.safetensors")
+"""
+
+
+@pytest.mark.slow
+def test_gradients_of_two_processes_equal_those_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(_TWO)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    arguments = [str(script), str(tmp_path), str(tmp_path)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment |= {"ACCELERATE_USE_CPU": "true"}
+    for command in ([sys.executable, *arguments], [*launch, *arguments]):
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = load_file(tmp_path / "1.safetensors"), load_file(tmp_path / "2.safetensors")
+    assert one.keys() == two.keys() and len(one) > 50
+    largest = max(float(value.abs().max()) for value in one.values())
+    assert largest > 0
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5 * largest, msg=name)
+
+
+def test_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
+    train = square_split(tmp_path / "train", 8)
+    trainer = Trainer(settings(), {"squares": train}, {}, tmp_path / "run")
+    with torch.no_grad():
+        trainer.network.backbone.stem.conv.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"not finite at epoch 1, batch 1; its pictures: .*\.png"):
+        trainer.run()
+
+
+def test_resume_without_a_state(tmp_path: Path) -> None:
+    train = square_split(tmp_path / "train", 8)
+    with pytest.raises(UserError, match="no state to resume from"):
+        Trainer(settings(), {"squares": train}, {}, tmp_path / "run", resume=True)
+
+
+def test_broken_half_written_state_is_not_used(tmp_path: Path) -> None:
+    from vision_heads.training.state import latest_state
+
+    for name in (".000000009.tmp", "000000004"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "000000004" / "state.json").write_text(json.dumps({}))
+    (tmp_path / "000000007").mkdir()
+    assert latest_state(tmp_path) == tmp_path / "000000004"
+
+
+def test_gpu_asked_for_where_there_is_none(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    train = square_split(tmp_path / "train", 8)
+    with pytest.raises(UserError, match="torch sees no GPU"):
+        Trainer(settings(device="cuda"), {"squares": train}, {}, tmp_path / "run")
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        Trainer(settings(amp="fp16"), {"squares": train}, {}, tmp_path / "run")
+
+
+def test_out_of_memory_says_what_to_change() -> None:
+    from vision_heads.training.trainer import explain_out_of_memory
+
+    with (
+        pytest.raises(UserError, match="--batch 2 --accumulate 2"),
+        explain_out_of_memory(settings()),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_empty_pictures_are_negatives(tmp_path: Path) -> None:
+    train = square_split(tmp_path / "train", 8)
+    for sample in train.samples[:7]:
+        sample.boxes, sample.labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    config = settings(epochs=1, augment={"mosaic": 0.0})
+    Trainer(config, {"squares": train}, {}, tmp_path / "run").run()
+    assert _weights(tmp_path / "run")

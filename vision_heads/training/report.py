@@ -1,0 +1,159 @@
+"""The page a run leaves behind: curves, figures, plots and the worst pictures, in one file."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from vision_heads.data.sample import DataSplit
+from vision_heads.evaluation import protocols
+from vision_heads.evaluation.plots import write_plots
+from vision_heads.evaluation.runner import options_for, predict_split
+from vision_heads.evaluation.scores import Scores
+from vision_heads.media.draw import contact_sheet
+from vision_heads.network import load_network
+from vision_heads.runtime.predictor import Predictor
+from vision_heads.spec import ModelSpec
+from vision_heads.torch_engine import TorchEngine
+from vision_heads.training.worst import draw_mistakes, worst
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
+img{max-width:100%;height:auto}table{border-collapse:collapse;margin:1em 0}
+td,th{border-bottom:1px solid #ddd;padding:.25em .8em;text-align:right}
+td:first-child,th:first-child{text-align:left}pre{background:#f5f5f5;padding:1em;overflow:auto}
+"""
+
+
+def write_report(
+    out: Path, splits: Mapping[str, DataSplit], protocol: str, device: str = "cpu"
+) -> Path:
+    """Score the run's best weights once more and write everything a reader wants to see.
+
+    Args:
+        out: the run's folder, with results.csv and weights/.
+        splits: validation split of each head that has one.
+        protocol: rules of the scoring.
+        device: where the network runs.
+
+    Returns:
+        `out`/report.html; it needs no other file. The pictures lie beside it too.
+    """
+    curves = out / "curves.png"
+    draw_curves(_rows(out / "results.csv"), curves)
+    weights = out / "weights" / ("best.safetensors" if splits else "last.safetensors")
+    network = load_network(weights)
+    spec = network.spec
+    sections = [_head_line(spec, out), _figure("Training", curves)]
+    predictor = Predictor(TorchEngine(network, device=device))
+    for name, split in splits.items():
+        sections += _head_section(predictor, name, split, protocol, out)
+    sections.append(f"<h2>Settings</h2><pre>{_settings(out)}</pre>")
+    page = out / "report.html"
+    title = html.escape(out.name)
+    page.write_text(
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
+        f"<style>{_STYLE}</style><body><h1>{title}</h1>{''.join(sections)}</body></html>\n"
+    )
+    return page
+
+
+def _head_section(
+    predictor: Predictor, name: str, split: DataSplit, protocol: str, out: Path
+) -> list[str]:
+    head = predictor.spec.head(name)
+    run = predict_split(predictor, split, options_for(protocol), head=head)
+    scores = protocols.score(split, run.detections, protocol)
+    folder = out / "plots" / name
+    plots = write_plots(scores, folder)
+    confidence = scores.curves.best_confidence
+    found = worst(split, run.detections, confidence)
+    parts = [
+        f"<h2>Head {html.escape(name)}</h2>",
+        f"<p>{len(split.samples)} pictures of {html.escape(split.name)}, {split.split}, "
+        f"protocol {protocol}; best F1 at confidence {confidence:.2f}.</p>",
+        _numbers(scores),
+        *(_figure(plot.stem, plot) for plot in plots),
+    ]
+    if found:
+        sheet = folder / "worst.jpg"
+        cv2.imwrite(str(sheet), contact_sheet([draw_mistakes(m) for m in found], 2, 720))
+        parts.append(_figure("Worst pictures: missed red, invented amber, right green", sheet))
+        names = "".join(
+            f"<li>{html.escape(str(m.sample.image))}: {len(m.missed)} missed, "
+            f"{len(m.invented)} invented, {len(m.right)} right</li>"
+            for m in found
+        )
+        parts.append(f"<ol>{names}</ol>")
+    return parts
+
+
+def _head_line(spec: ModelSpec, out: Path) -> str:
+    facts = {"size": spec.size, "input": f"{spec.input.height}x{spec.input.width}"}
+    facts |= spec.provenance
+    rows = "".join(
+        f"<tr><td>{html.escape(key)}<td style='text-align:left'>{html.escape(str(value))}"
+        for key, value in facts.items()
+    )
+    return f"<table>{rows}</table><p>Weights: {html.escape(str(out / 'weights'))}</p>"
+
+
+def _numbers(scores: Scores) -> str:
+    def row(name: str, numbers: Mapping[str, float]) -> str:
+        cells = "".join(
+            f"<td>{'-' if math.isnan(value) else f'{value:.2f}'}" for value in numbers.values()
+        )
+        return f"<tr><td>{html.escape(name)}{cells}"
+
+    def table(first: str, rows: Mapping[str, Mapping[str, float]]) -> str:
+        columns = list(next(iter(rows.values()), {}))
+        heads = "".join(f"<th>{html.escape(c)}" for c in columns)
+        body = "".join(row(name, numbers) for name, numbers in rows.items())
+        return f"<table><tr><th>{first}{heads}{body}</table>"
+
+    return table("", {"all": scores.numbers}) + table("class", scores.classes)
+
+
+def _figure(title: str, file: Path) -> str:
+    kind = "png" if file.suffix == ".png" else "jpeg"
+    data = base64.b64encode(file.read_bytes()).decode()
+    name = html.escape(title)
+    return f'<h3>{name}</h3><img alt="{name}" src="data:image/{kind};base64,{data}">'
+
+
+def _settings(out: Path) -> str:
+    file = out / "config.yaml"
+    return html.escape(file.read_text()) if file.is_file() else "(none saved)"
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def draw_curves(rows: list[dict[str, str]], file: Path) -> None:
+    """Draw losses, learning rate and validation figures over epochs, one panel each, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    names = list(dict.fromkeys(n for row in rows for n in row if n != "epoch"))
+    wanted = [n for n in names if n == "lr" or n.startswith("loss/") or n.endswith(("/AP50", "/AP"))]
+    columns = 3
+    lines = math.ceil(len(wanted) / columns)
+    figure = Figure(figsize=(4 * columns, 2.8 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, name in enumerate(wanted):
+        axes: Any = figure.add_subplot(lines, columns, place + 1)
+        points = [(float(r["epoch"]), float(r[name])) for r in rows if r.get(name)]
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "")
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=110)

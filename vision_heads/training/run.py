@@ -1,0 +1,122 @@
+"""A run from start to report: settings, data, training, what it leaves behind."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vision_heads.data.card import load_split
+from vision_heads.data.check import apply_fixes
+from vision_heads.data.sample import DataSplit
+from vision_heads.errors import UserError
+from vision_heads.training.config import TrainConfig, make_config, read_settings
+from vision_heads.training.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What the command line said.
+
+    Attributes:
+        config: YAML of settings, or None.
+        settings: nested settings that override it.
+        out: the run's folder.
+        command: as typed, for provenance.
+        resume: continue the run in `out`.
+        overwrite: start anew though `out` holds a run.
+    """
+
+    config: Path | None
+    settings: dict[str, Any]
+    out: Path
+    command: str
+    resume: bool = False
+    overwrite: bool = False
+
+
+def resolve(flags: Flags) -> TrainConfig:
+    """Merge the YAML and the flags and validate the result.
+
+    A resumed run keeps its own settings: other ones would not end where it was going.
+
+    Raises:
+        UserError: names the field.
+    """
+    if flags.resume:
+        saved = flags.out / "config.yaml"
+        if not saved.is_file():
+            raise UserError(f"{saved}: no such file; there is no run to resume in {flags.out}")
+        if flags.config or flags.settings:
+            raise UserError("--resume continues with the run's own settings; give only --out")
+        return make_config(read_settings(saved), str(saved))
+    settings = read_settings(flags.config) if flags.config else {}
+    merge(settings, flags.settings)
+    if not settings.get("heads"):
+        raise UserError("nothing to train: give a YAML with `heads`, or --head NAME=KIND:CARD")
+    return make_config(settings, str(flags.config or "command line"))
+
+
+def merge(settings: dict[str, Any], over: dict[str, Any]) -> None:
+    """Lay nested settings over others, in place."""
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(settings.get(key), dict):
+            merge(settings[key], value)
+        else:
+            settings[key] = value
+
+
+def start_run(flags: Flags) -> dict[str, float]:
+    """Train as the flags say and write the run's report.
+
+    Returns:
+        Figures of the last validation, as `<head>/<number>`.
+    """
+    config = resolve(flags)
+    if not flags.resume:
+        _claim(flags.out, flags.overwrite)
+    train = {name: _split(head.data, head.train, config) for name, head in config.heads.items()}
+    val = {n: _split(h.data, h.val, config) for n, h in config.heads.items() if h.val}
+    trainer = Trainer(config, train, val, flags.out, flags.command, resume=flags.resume)
+    if trainer.main:
+        (flags.out / "config.yaml").write_text(config.to_yaml())
+        _announce(trainer, train, val)
+    figures = trainer.run()
+    if trainer.main:
+        from vision_heads.training.report import write_report  # noqa: PLC0415
+
+        page = write_report(flags.out, val, config.protocol, str(trainer.accelerator.device))
+        trainer.journal.say(f"weights in {flags.out / 'weights'}; report: {page}")
+    return figures
+
+
+def _claim(out: Path, overwrite: bool) -> None:
+    """Refuse to mix two runs in one folder."""
+    if (out / "config.yaml").exists() and not overwrite:
+        raise UserError(f"{out} holds a run: --resume continues it, --overwrite replaces it")
+    for leftover in ("state", "weights", "tensorboard"):
+        shutil.rmtree(out / leftover, ignore_errors=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot make this folder ({error.strerror})") from error
+
+
+def _split(card: str, split: str, config: TrainConfig) -> DataSplit:
+    return apply_fixes(load_split(card, split), config.fix)
+
+
+def _announce(trainer: Trainer, train: dict[str, DataSplit], val: dict[str, DataSplit]) -> None:
+    """Say what is trained on, on which terms, and save the first batches as the network sees them."""
+    from vision_heads.data.preview import save_batch_preview  # noqa: PLC0415
+
+    say = trainer.journal.say
+    for name, split in train.items():
+        scored = f", {len(val[name].samples)} to validate" if name in val else ""
+        say(f"{name}: {split.name}, {len(split.samples)} pictures{scored}, {len(split.names)} classes")
+        if split.terms:
+            say(f"  terms of {split.name}: {split.terms}")
+    for number, batch in zip(range(2), trainer.loader.epoch(trainer.epoch), strict=False):
+        names = {name: split.names for name, split in train.items()}
+        save_batch_preview(batch, names, trainer.out / f"batch{number}.png")
