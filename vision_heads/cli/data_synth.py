@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from vision_heads.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 _EXAMPLES = """
 Render drone-like scenes with exact labels, as a data set of their own.
@@ -28,7 +26,7 @@ Figures measured on such pictures say nothing about real ones.
 
   vh data synth lots --count 50 --kind parking --altitude 60 --tilt 0
 
-  vh train --size n --head aerial=detect:scenes/card.yaml --epochs 10
+  vh data check scenes/card.yaml
 """
 
 
@@ -81,24 +79,25 @@ def register(app: typer.Typer) -> None:
 
 
 def _write(out: Path, counts: dict[Literal["train", "val"], int], **settings: Any) -> None:
-    """Render the splits asked for behind one progress bar each and say what was written."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
+    """Render the splits asked for, showing progress, and say what was written."""
+    from vision_heads.cli.progress import progress  # noqa: PLC0415
     from vision_heads.data.synthetic import synthetic_split  # noqa: PLC0415
 
-    console = Console()
     for split, count in counts.items():
         if split == "val" and not count:
             continue
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task(f"{split}", total=count)
-
-            def done(number: int, bar: Progress = bar, task: TaskID = task) -> None:
-                bar.update(task, completed=number)
-
-            made = synthetic_split(count, folder=out, split=split, progress=done, **settings)
+        with progress(count, "pictures") as step:
+            made = synthetic_split(
+                count, folder=out, split=split, progress=_ignoring_count(step), **settings
+            )
         boxes = sum(len(sample.boxes) for sample in made.samples)
         aside = sum(len(sample.ignore_boxes) for sample in made.samples)
         typer.echo(f"{split}: {count} pictures, {boxes} boxes, {aside} ignore areas")
     typer.echo(f"card: {out / 'card.yaml'}")
+
+
+def _ignoring_count(step: Callable[[], None]) -> Callable[[int], None]:
+    def done(_: int) -> None:
+        step()
+
+    return done

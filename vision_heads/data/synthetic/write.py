@@ -86,23 +86,29 @@ def synthetic_split(
     target = folder / split
     if target.exists():
         raise UserError(f"{target}: is already there; choose another folder or delete it")
-    # Made under another name and renamed, so that an interrupted run leaves no half of a split.
+    # Made under another name and renamed, so that a killed run leaves no half of a split.
     part = folder / f".{split}.part"
     shutil.rmtree(part, ignore_errors=True)
     images = part / "images"
-    images.mkdir(parents=True)
+    try:
+        images.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     first = seed * _PER_SEED + (_PER_SEED // 2 if split == "val" else 0)
     jobs = [
         _Job(images, first + index, size, kind, view or View(), quality) for index in range(count)
     ]
     samples: list[Sample] = []
-    for sample in _run(jobs, workers):
-        sample.image = target / "images" / sample.image.name
-        samples.append(sample)
-        if progress:
-            progress(len(samples))
-    write_coco(samples, part / "annotations.json")
-    part.rename(target)
+    try:
+        for sample in _run(jobs, workers):
+            sample.image = target / "images" / sample.image.name
+            samples.append(sample)
+            if progress:
+                progress(len(samples))
+        write_coco(samples, part / "annotations.json")
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     _write_card(folder)
     return DataSplit(folder.resolve().name, split, NAMES, CATEGORY_IDS, samples, terms=TERMS)
 
