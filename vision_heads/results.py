@@ -83,30 +83,33 @@ class Detections:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return plain Python records: class, category_id, score, box (xyxy)."""
+        # Rounded as float64: a rounded float32 would still print all its digits.
+        boxes = self.xyxy.astype(np.float64).round(2).tolist()
+        scores = self.score.astype(np.float64).round(5).tolist()
         return [
             {
                 "class": self.names[label],
                 "category_id": self.category_ids[label],
-                "score": round(float(score), 5),
-                "box": [round(float(value), 2) for value in box],
+                "score": score,
+                "box": box,
             }
-            for box, score, label in zip(self.xyxy, self.score, self.class_id, strict=True)
+            for box, score, label in zip(boxes, scores, self.class_id.tolist(), strict=True)
         ]
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """Return COCO results: bbox is x, y, width, height; ids are the data set's own."""
+        corners = self.xyxy.astype(np.float64)
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        scores = self.score.astype(np.float64).round(6).tolist()
+        labels = self.class_id.tolist()
         return [
             {
                 "image_id": image_id,
                 "category_id": self.category_ids[label],
-                "bbox": [
-                    round(float(v), 3) for v in (x1, y1, np.float64(x2) - x1, np.float64(y2) - y1)
-                ],
-                "score": round(float(score), 6),
+                "bbox": box,
+                "score": score,
             }
-            for (x1, y1, x2, y2), score, label in zip(
-                self.xyxy, self.score, self.class_id, strict=True
-            )
+            for box, score, label in zip(boxes.round(3).tolist(), scores, labels, strict=True)
         ]
 
     def to_supervision(self) -> supervision.Detections:

@@ -9,8 +9,9 @@ is read ahead.
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -24,6 +25,32 @@ from vision_heads.runtime.engines import Engine
 from vision_heads.runtime.inputs import Loaded, Picture, load_picture
 from vision_heads.runtime.request import Request
 from vision_heads.runtime.tasks import Prepared, SlicedTask, Task, WholeTask, prepare
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadPlan:
+    """How to spread cores: `parallel` calls of the network with `threads` threads each."""
+
+    threads: int
+    parallel: int
+
+
+def plan_threads(cores: int | None, pictures: int, *, share: bool = True) -> ThreadPlan:
+    """Divide cores among calls of the network.
+
+    One call a core does more a second than one call on all cores, which wait for each other at
+    every layer; but each call needs memory of its own, hence at most four.
+
+    Args:
+        cores: to use, None for all this process may run on.
+        pictures: to work on; a single one gets all cores.
+        share: False where calls at the same time are of no use.
+    """
+    if cores is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    total = max(cores or 1, 1)
+    parallel = min(total, pictures, 4) if share else 1
+    return ThreadPlan(max(total // max(parallel, 1), 1), max(parallel, 1))
 
 
 @dataclass(slots=True)
@@ -49,7 +76,7 @@ def stream(
     *,
     readers: int,
     parallel: int,
-) -> Iterator[Result | Failure]:
+) -> Generator[Result | Failure, None, None]:
     """Run pictures through the engine; see `Predictor.stream`."""
     require(readers >= 1, f"readers must be at least 1, got {readers}")
     require(parallel >= 1, f"parallel must be at least 1, got {parallel}")
@@ -58,7 +85,7 @@ def stream(
 
 def _stream(
     engine: Engine, request: Request, images: Iterable[Picture], readers: int, parallel: int
-) -> Iterator[Result | Failure]:
+) -> Generator[Result | Failure, None, None]:
     size = 1 if request.slicing else request.batch
     source = iter(images)
     reading: deque[Future[Prepared | Loaded | Failure]] = deque()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -158,6 +158,7 @@ class Predictor:
         images: Iterable[Picture],
         options: DecodeOptions | None = None,
         *,
+        classes: Sequence[int | str] | None = None,
         heads: Sequence[str] | None = None,
         slicing: Slicing | int | None = None,
         imgsz: Size | None = None,
@@ -165,7 +166,7 @@ class Predictor:
         keep_image: bool = False,
         readers: int = 2,
         parallel: int = 1,
-    ) -> Iterator[Result | Failure]:
+    ) -> Generator[Result | Failure, None, None]:
         """Detect in any number of pictures, in order, in constant memory.
 
         Files are read and resized ahead in other threads while the network runs.
@@ -173,7 +174,7 @@ class Predictor:
         Args:
             images: paths, arrays or PIL images; read only as far as needed.
             options: thresholds and limits; its `classes` are indices.
-            heads, slicing, imgsz, batch, keep_image: as in a call.
+            classes, heads, slicing, imgsz, batch, keep_image: as in a call.
             readers: threads that read pictures.
             parallel: calls of the network at the same time. With many pictures, n calls of one
                 thread each (`load(..., threads=1)`) get more done than one call of n threads.
@@ -191,6 +192,7 @@ class Predictor:
         request = make_request(
             self._engine,
             options or DecodeOptions(),
+            classes=classes,
             heads=heads,
             imgsz=imgsz,
             batch=batch,

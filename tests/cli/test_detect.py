@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.runtime.tiny_onnx import picture, write_model
+from vision_heads.cli import detect as command
+from vision_heads.errors import UserError
+
+app = typer.Typer()
+app.callback()(lambda: None)
+command.register(app)
+
+
+def _vh(*args):
+    """Run `vh detect`; errors come back as exceptions."""
+    return CliRunner().invoke(app, ["detect", *map(str, args)], catch_exceptions=True)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A model and a folder of six pictures, the fourth of which is cut off."""
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "m.onnx")
+    for number in range(6):
+        path = tmp_path / "in" / "sub" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        squares = {"red": [(8 * number, 16, 16)], "blue": [(64, 64, 16)]}
+        cv2.imwrite(str(path), picture(128, 128, squares))
+    broken = tmp_path / "in" / "sub" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:-20])
+    return tmp_path
+
+
+def test_a_corrupt_picture_is_reported_and_the_others_are_done(place):
+    done = _vh("in", "--weights", "m.onnx", "--json", "found.json", "--csv", "found.csv")
+    assert done.exit_code == 2
+    assert "3.png: truncated" in done.output
+    assert "6 pictures, 1 failed" in done.output
+    records = json.loads((place / "found.json").read_text())
+    assert [Path(record["source"]).name for record in records] == [f"{n}.png" for n in range(6)]
+    assert "truncated" in records[3]["error"]
+    for number in (0, 1, 2, 4, 5):
+        boxes = {r["class"]: r["box"] for r in records[number]["heads"]["aerial"]}
+        assert boxes["red"] == [8 * number, 16, 8 * number + 16, 32]
+    with (place / "found.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 10
+    assert not (place / "runs").exists()  # nothing was asked to be saved there
+
+
+def test_all_is_well_without_the_corrupt_one(place):
+    done = _vh("in/sub/0.png", "in/sub/1.png", "--weights", "m.onnx", "--threads", "2")
+    assert done.exit_code == 0
+    lines = done.output.split()
+    assert lines[lines.index("red") + 1] == "2" and lines[lines.index("blue") + 1] == "2"
+    assert "2 pictures, 0 failed" in done.output
+
+
+def test_saved_files(place):
+    done = _vh(
+        "in/sub/*[012].png", "--weights", "m.onnx", "--classes", "red,1", "--out", "here",
+        "--save-images", "--save-txt", "--crops",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    files = sorted(str(p.relative_to(place / "here")) for p in (place / "here").rglob("*.*"))
+    assert files == sorted(
+        [f"images/{n}.jpg" for n in range(3)]
+        + [f"labels/{n}.txt" for n in range(3)]
+        + [f"crops/aerial/red/{n}-0.jpg" for n in range(3)]
+    )
+    assert (place / "here/labels/1.txt").read_text() == (
+        "0 0.125000 0.187500 0.125000 0.125000 1.000000\n"
+    )
+
+
+def test_runs_are_numbered(place):
+    for expected in ("detect", "detect-2", "detect-3"):
+        assert _vh("in/sub/0.png", "--weights", "m.onnx", "--save-txt").exit_code == 0
+        assert (place / "runs" / expected / "labels" / "0.txt").is_file()
+
+
+def test_slices_and_several_heads(place):
+    write_model(place / "two.onnx", heads=("one", "two"), batch=None)
+    image = picture(416, 320, {"red": [(104, 40, 16), (8, 8, 16)]})
+    cv2.imwrite(str(place / "big.png"), image)
+    options = ("--weights", "two.onnx", "--slice", "128", "--overlap", "0.25", "--conf", "0.6")
+    for merge, metric in (("nms", "iou"), ("nmm", "ios")):
+        done = _vh("big.png", *options, "--merge", merge, "--metric", metric, "--json", "a.json")
+        assert done.exit_code == 0, done.output
+        (record,) = json.loads((place / "a.json").read_text())
+        for head in ("one", "two"):
+            boxes = [found["box"] for found in record["heads"][head]]
+            assert sorted(boxes)[:1] == [[8, 8, 24, 24]] and [104, 40, 120, 56] in boxes
+    assert "one/red" in done.output
+    done = _vh("big.png", *options, "--heads", "two", "--json", "a.json")
+    assert list(json.loads((place / "a.json").read_text())[0]["heads"]) == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["none.jpg"], "none.jpg: no such file"),
+        (["in", "--weights", "gone.onnx"], "gone.onnx: no such file"),
+        (["in", "--classes", "tram"], "no class 'tram'"),
+        (["in", "--heads", "pose"], "no head 'pose'"),
+        (["in", "--imgsz", "256"], "made for 128x128 only"),
+        (["in", "--slice", "640", "--overlap", "1"], "overlap must be"),
+        (["in", "--slice", "640", "--merge", "soft"], "merge must be"),
+        (["in", "--json", "m.onnx/found.json"], "cannot be written"),
+        (["in", "--save-txt", "--out", "m.onnx"], "cannot be written"),
+    ],
+)
+def test_mistakes_are_found_before_any_work(place, args, message):
+    if "--weights" not in args:
+        args = [*args, "--weights", "m.onnx"]
+    before = sorted(place.rglob("*"))
+    done = _vh(*args)
+    assert isinstance(done.exception, UserError), done.output
+    assert message in str(done.exception)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_without_arguments_the_demo_is_drawn(place, monkeypatch):
+    from vision_heads import paths
+    from vision_heads.runtime import engines
+
+    shipped = place / "shipped"
+    monkeypatch.setattr(paths, "assets", lambda kind: shipped / kind)
+    monkeypatch.setattr(engines, "assets", lambda kind: shipped / kind)
+    with pytest.raises(UserError, match="demo pictures are not installed"):
+        raise _vh().exception
+    (shipped / "weights").mkdir(parents=True)
+    write_model(shipped / "weights" / "aerial-n.onnx")
+    demo = shipped / "datasets" / "demo" / "images"
+    demo.mkdir(parents=True)
+    cv2.imwrite(str(demo / "street.png"), picture(128, 128, {"red": [(8, 8, 16)]}))
+    done = _vh()
+    assert done.exit_code == 0, done.output
+    assert (place / "runs/detect/images/street.jpg").is_file()
+    assert str(place / "runs/detect/images") in done.output.replace("\n", "")
+
+
+def test_an_interrupted_run_leaves_a_valid_json_file(place):
+    for number in range(3000):
+        os.link(place / "in" / "sub" / "0.png", place / "in" / f"{number:05}.png")
+    code = (
+        "import typer; from vision_heads.cli import detect; app = typer.Typer();"
+        "app.callback()(lambda: None); detect.register(app); app()"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, "detect", "in", "--weights", "m.onnx", "--json", "a.json"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    target = place / "a.json"
+    until = time.monotonic() + 60
+    while not (target.exists() and target.stat().st_size > 5000) and time.monotonic() < until:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(30) != 0
+    assert 10 < len(json.loads(target.read_text())) < 3006
+
+
+def test_help_is_complete():
+    done = CliRunner().invoke(app, ["detect", "--help"], env={"COLUMNS": "200"})
+    options = """--weights --conf --iou --classes --max-det --imgsz --slice --overlap --save-images
+        --save-txt --json --csv --crops --out --heads --batch --threads"""
+    for option in options.split():
+        assert option in done.output
+    assert "Examples" in done.output

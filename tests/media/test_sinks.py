@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vision_heads.errors import UserError
+from vision_heads.media.sinks import CropSink, CsvSink, ImageSink, JsonSink, TextSink, save_jpeg
+from vision_heads.results import Detections, Failure, Result
+
+
+def _result(source="a.jpg", count=2, heads=("aerial",), image=True):
+    boxes = np.array([[10, 20, 50, 40], [100, 0, 200, 100]], np.float32)[:count]
+    found = Detections(
+        boxes, np.array([0.9, 0.30004])[:count], np.array([1, 0])[:count], ("car", "a/b"), (4, 9)
+    )
+    picture = np.full((100, 200, 3), 90, np.uint8) if image else None
+    return Result(dict.fromkeys(heads, found), 200, 100, source, picture)
+
+
+def test_json_is_an_array_of_records(tmp_path):
+    path = tmp_path / "new" / "found.json"
+    sink = JsonSink(path)
+    sink.write("a", _result("Straße.jpg"))
+    sink.write("b", Failure("b.jpg", "b.jpg: truncated"))
+    sink.write("c", _result("c.jpg", count=0))
+    sink.close()
+    sink.close()
+    records = json.loads(path.read_text(encoding="utf-8"))
+    assert [record["source"] for record in records] == ["Straße.jpg", "b.jpg", "c.jpg"]
+    assert records[0]["heads"]["aerial"][0] == {
+        "class": "a/b", "category_id": 9, "score": 0.9, "box": [10.0, 20.0, 50.0, 40.0]
+    }  # fmt: skip
+    assert records[0]["heads"]["aerial"][1]["score"] == 0.30004
+    assert records[1] == {"source": "b.jpg", "error": "b.jpg: truncated"}
+    assert records[2] == {"source": "c.jpg", "width": 200, "height": 100, "heads": {"aerial": []}}
+
+
+def test_json_of_nothing_is_an_empty_array(tmp_path):
+    JsonSink(tmp_path / "a.json").close()
+    assert json.loads((tmp_path / "a.json").read_text()) == []
+
+
+def test_json_grows_on_disk_while_it_is_written(tmp_path):
+    sink = JsonSink(tmp_path / "a.json")
+    for number in range(3):
+        sink.write(str(number), _result(f"{number}.jpg"))
+    assert "1.jpg" in (tmp_path / "a.json").read_text()
+    sink.close()
+
+
+def test_csv_has_a_row_a_detection(tmp_path):
+    sink = CsvSink(tmp_path / "a.csv")
+    sink.write("a", _result('with "quotes", and commas.jpg'))
+    sink.write("b", Failure("b.jpg", "broken"))
+    sink.close()
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert rows[0]["source"] == 'with "quotes", and commas.jpg'
+    assert rows[0]["head"] == "aerial" and rows[0]["class"] == "a/b"
+    assert [float(rows[1][key]) for key in ("x1", "y1", "x2", "y2")] == [100, 0, 200, 100]
+
+
+def test_txt_is_yolo_format(tmp_path):
+    sink = TextSink(tmp_path)
+    sink.write("sub/a", _result())
+    sink.write("none", _result(count=0))
+    sink.write("bad", Failure("bad.jpg", "broken"))
+    lines = (tmp_path / "sub" / "a.txt").read_text().splitlines()
+    assert lines[0] == "1 0.150000 0.300000 0.200000 0.200000 0.900000"
+    assert len(lines) == 2
+    assert (tmp_path / "none.txt").read_text() == ""
+    assert not (tmp_path / "bad.txt").exists()
+    sink.write("two", _result(heads=("one", "other")))
+    assert (tmp_path / "one" / "two.txt").read_text() == (
+        tmp_path / "other" / "two.txt"
+    ).read_text()
+
+
+def test_images_are_drawn(tmp_path):
+    sink = ImageSink(tmp_path)
+    sink.write("sub/a", _result())
+    sink.write("b", Failure("b.jpg", "broken"))
+    drawn = cv2.imread(str(tmp_path / "sub" / "a.jpg"))
+    assert drawn.shape == (100, 200, 3)
+    assert np.abs(drawn.astype(int) - 90).max() > 60
+    assert len(list(tmp_path.rglob("*.jpg"))) == 1
+
+
+def test_crops_are_the_boxes_pixels(tmp_path):
+    result = _result()
+    result.image[20:40, 10:50] = (0, 0, 250)
+    CropSink(tmp_path).write("sub/a", result)
+    crop = cv2.imread(str(tmp_path / "aerial" / "a_b" / "sub" / "a-0.jpg"))
+    assert crop.shape == (20, 40, 3)
+    assert np.abs(crop.astype(int) - (0, 0, 250)).max() < 12
+    assert cv2.imread(str(tmp_path / "aerial" / "car" / "sub" / "a-1.jpg")).shape == (100, 100, 3)
+
+
+def test_a_thin_box_gives_a_thin_crop(tmp_path):
+    result = _result(count=0)
+    result.heads["aerial"] = Detections(
+        np.array([[5.2, 5.0, 5.2, 9.0]]), np.array([0.5]), np.array([0]), ("car",)
+    )
+    CropSink(tmp_path).write("a", result)
+    assert cv2.imread(str(tmp_path / "aerial" / "car" / "a-0.jpg")).shape == (4, 1, 3)
+
+
+@pytest.mark.parametrize("kind", [JsonSink, CsvSink, TextSink, ImageSink, CropSink])
+def test_a_place_that_cannot_be_written_to_is_named_at_once(tmp_path, kind):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        kind(blocker / "inside")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk always full")
+@pytest.mark.parametrize("kind", [JsonSink, CsvSink])
+def test_a_full_disk_is_named(kind):
+    with pytest.raises(UserError, match=r"/dev/full: cannot be written: No space left"):
+        sink = kind(Path("/dev/full"))
+        for _ in range(3):
+            sink.write("a", _result())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk always full")
+def test_a_picture_on_a_full_disk_is_named():
+    with pytest.raises(UserError, match="No space left"):
+        save_jpeg(Path("/dev/full"), np.zeros((4, 4, 3), np.uint8))

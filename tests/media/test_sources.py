@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+
+from vision_heads.errors import UserError
+from vision_heads.media.sources import find_pictures
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in (
+        "b.jpg",
+        "a.PNG",
+        "sub/c.jpeg",
+        "sub/a.jpg",
+        "sub/notes.txt",
+        "clip.mp4",
+        "x[1].jpg",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path
+
+
+def _names(found):
+    return [file.name for file in found.files]
+
+
+def test_a_folder_is_searched_through_and_sorted(tree):
+    found = find_pictures([tree])
+    assert _names(found) == ["a", "b", "x[1]", "sub/a", "sub/c"]
+    assert found.skipped == 2
+    assert all((tree / file.path).is_file() for file in found.files)
+
+
+def test_patterns_lists_and_files(tree):
+    assert _names(find_pictures([str(tree / "*.jpg")])) == ["b", "x[1]"]
+    assert _names(find_pictures([str(tree / "**" / "*.jp*g")])) == ["b", "a", "c", "x[1]"]
+    assert _names(find_pictures([str(tree / "x[1].jpg")])) == ["x[1]"]
+    listed = tree / "list.txt"
+    listed.write_text(f"\ufeff# two\n\nb.jpg\n{tree / 'sub' / 'c.jpeg'}\n", encoding="utf-8")
+    assert _names(find_pictures([listed])) == ["b", "c"]
+
+
+def test_nothing_comes_twice_and_names_differ(tree):
+    found = find_pictures([tree / "b.jpg", tree / "sub" / "a.jpg", tree, tree / "b.jpg"])
+    assert _names(found) == ["b", "a", "a-2", "x[1]", "sub/c"]
+    assert found.repeated == 3
+
+
+def test_equal_stems_in_a_folder_get_names_of_their_own(tmp_path):
+    for name in ("a.jpg", "a.png", "A.bmp", "a-2.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    names = _names(find_pictures([tmp_path]))
+    assert len({name.casefold() for name in names}) == 4
+
+
+def test_a_file_named_outright_is_taken_whatever_its_suffix(tmp_path):
+    path = tmp_path / "frame.dat"
+    path.write_bytes(b"x")
+    assert _names(find_pictures([path])) == ["frame"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("none", "no such file or folder"),
+        ("none.jpg", "no such file or folder"),
+        ("*.webp", "no pictures match"),
+        ("*.mp4", "no pictures match"),
+        ("clip.mp4", "is a video; this version detects in pictures only"),
+        ("rtsp://camera/1", "is a stream or URL"),
+        ("empty", "no pictures in this folder"),
+        ("bad.txt", "line 2: no such file: gone.jpg"),
+        ("videos.txt", "is a video"),
+        ("blank.txt", "names no pictures"),
+        ("binary.txt", "cannot be read as a list"),
+    ],
+)
+def test_what_is_not_there_is_named(tree, monkeypatch, source, message):
+    monkeypatch.chdir(tree)
+    (tree / "empty").mkdir()
+    (tree / "bad.txt").write_text("b.jpg\ngone.jpg\n")
+    (tree / "videos.txt").write_text("clip.mp4\n")
+    (tree / "blank.txt").write_text("\n#\n")
+    (tree / "binary.txt").write_bytes(b"\xff\xfe\x00\xff")
+    with pytest.raises(UserError, match=message):
+        find_pictures([source])

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from vision_heads.errors import UserError
+from vision_heads.results import Detections, Failure, Result
+
+
+def _found():
+    return Detections(
+        np.array([[1.005, 2, 11, 22.5], [0, 0, 4, 4], [5, 5, 6, 7]]),
+        np.array([0.9, 0.5, 0.25]),
+        np.array([1, 0, 1]),
+        ("car", "van"),
+        (4, 9),
+    )
+
+
+def test_types_and_shapes_are_made_right():
+    found = _found()
+    assert found.xyxy.dtype == np.float32 and found.score.dtype == np.float32
+    assert found.class_id.dtype == np.int64
+    assert Detections([], [], [], ("a",)).xyxy.shape == (0, 4)  # type: ignore[arg-type]
+    assert Detections.empty(("a", "b")).category_ids == (0, 1)
+    with pytest.raises(ValueError, match="differ in length"):
+        Detections(np.zeros((2, 4)), np.zeros(1), np.zeros(2), ("a",))
+
+
+def test_rows_are_selected_together():
+    found = _found()
+    found.rotation = np.stack([np.eye(3) * n for n in range(3)]).astype(np.float32)
+    for index in (found.score > 0.3, slice(0, 2), np.array([0, 1])):
+        part = found[index]
+        assert part.score.tolist() == [np.float32(0.9), 0.5] and part.class_id.tolist() == [1, 0]
+        assert part.rotation is not None and part.rotation[1, 0, 0] == 1
+        assert part.names == found.names and part.category_ids == (4, 9)
+    assert found[-1].xyxy.tolist() == [[5, 5, 6, 7]]
+
+
+def test_iteration_and_counts():
+    names = [(name, score) for _, score, name in _found()]
+    assert names[0] == ("van", pytest.approx(0.9))
+    assert _found().counts() == {"car": 1, "van": 2}
+    assert Detections.empty(("a",)).counts() == {}
+
+
+def test_records_are_plain_and_rounded():
+    record = _found().to_dicts()[0]
+    assert record["box"] == [1.0, 2.0, 11.0, 22.5] or record["box"] == [1.01, 2.0, 11.0, 22.5]
+    assert (record["class"], record["category_id"], record["score"]) == ("van", 9, 0.9)
+    assert json.loads(json.dumps(_found().to_dicts())) == _found().to_dicts()
+
+
+def test_coco_has_sizes_and_the_data_sets_ids():
+    rows = _found().to_coco(17)
+    assert rows[1] == {"image_id": 17, "category_id": 4, "bbox": [0.0, 0.0, 4.0, 4.0], "score": 0.5}
+    assert rows[0]["bbox"][2:] == [9.995, 20.5]
+    result = Result({"a": _found()}, 30, 40, "x.jpg")
+    assert result.to_coco()["a"][0]["image_id"] == "x.jpg"
+    assert result.to_coco(5)["a"][0]["image_id"] == 5
+
+
+def test_results_are_true_and_failures_false():
+    empty = Result({"a": Detections.empty(("car",))}, 30, 40)
+    assert empty and len(empty) == 0
+    assert not Failure("x.jpg", "x.jpg: truncated")
+    assert empty.to_dict() == {"source": "", "width": 30, "height": 40, "heads": {"a": []}}
+
+
+def test_unknown_heads_and_missing_pictures_are_named():
+    result = Result({"a": _found()}, 30, 40)
+    with pytest.raises(KeyError, match="no head 'b'; this result has"):
+        result["b"]
+    with pytest.raises(UserError, match="keep_image=True"):
+        result.draw()
+    drawn = result.draw(np.zeros((40, 30, 3), np.uint8))
+    assert drawn.shape == (40, 30, 3) and drawn.any()
+
+
+def test_supervision_gets_everything():
+    sv = pytest.importorskip("supervision")
+    found = Result({"a": _found()}, 30, 40).to_supervision()["a"]
+    assert isinstance(found, sv.Detections)
+    np.testing.assert_allclose(found.xyxy, _found().xyxy)
+    assert found.data["class_name"].tolist() == ["van", "car", "van"]
+    assert len(Detections.empty(("a",)).to_supervision()) == 0
+
+
+def test_without_supervision_the_way_to_get_it_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match="pip install supervision"):
+        _found().to_supervision()

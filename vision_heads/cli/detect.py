@@ -1,0 +1,301 @@
+"""`vh detect`: run a model on pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vision_heads.cli.progress import progress
+from vision_heads.errors import UserError
+
+if TYPE_CHECKING:
+    from vision_heads.media.sinks import Sink
+    from vision_heads.media.sources import PictureFile, Pictures
+    from vision_heads.results import Failure, Result
+    from vision_heads.runtime.slicing import Slicing
+
+_HELP = """Detect objects in pictures: files, folders (searched through), glob patterns, or .txt
+lists with one path a line.
+
+Without SOURCES, the shipped weights run on the shipped demo pictures and the drawn results are
+saved. A picture that cannot be read is reported and the others are done; the exit code is then 2.
+docs/detect.md describes the files that are written.
+
+[b]Examples[/b]
+
+  vh detect
+
+  vh detect flight/ --save-images --json found.json
+
+  vh detect "flight/**/*.jpg" --classes car,van --conf 0.4 --csv found.csv
+
+  vh detect huge.jpg --slice 640 --overlap 0.2 --save-images --out huge
+
+  vh detect list.txt --weights runs/street/best.onnx --save-txt --crops
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("detect", help=_HELP)(detect)
+
+
+def detect(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Pictures: files, folders, glob patterns, .txt lists.", show_default="the demo set"
+        ),
+    ] = None,
+    *,
+    weights: Annotated[
+        str, typer.Option(help="A .onnx or .safetensors file, or shipped weights by name.")
+    ] = "aerial-n",
+    conf: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that counts.")] = 0.25,
+    iou: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="NMS drops boxes of a class that overlap by more."),
+    ] = 0.6,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names or numbers to keep, comma-separated.", show_default="all"),
+    ] = None,
+    max_det: Annotated[int, typer.Option(min=1, help="Most results a picture and head.")] = 1000,
+    heads: Annotated[
+        str | None, typer.Option(help="Heads to run, comma-separated.", show_default="all")
+    ] = None,
+    imgsz: Annotated[
+        int | None,
+        typer.Option(help="Network size, where the model file allows any.", show_default="model's"),
+    ] = None,
+    slice_size: Annotated[
+        int | None,
+        typer.Option("--slice", help="Cut larger pictures into tiles of this many pixels."),
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option(help="With --slice: share of a tile its neighbours see too.")
+    ] = 0.2,
+    merge: Annotated[
+        str, typer.Option(help="With --slice: nms keeps one box, nmm joins boxes of one object.")
+    ] = "nms",
+    metric: Annotated[
+        str, typer.Option(help="With --slice: boxes of two tiles are compared by iou or ios.")
+    ] = "ios",
+    save_images: Annotated[
+        bool, typer.Option("--save-images", help="Save drawn pictures to OUT/images.")
+    ] = False,
+    save_txt: Annotated[
+        bool, typer.Option("--save-txt", help="Save YOLO label files to OUT/labels.")
+    ] = False,
+    crops: Annotated[
+        bool, typer.Option("--crops", help="Save every detection to OUT/crops.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all results to this JSON file.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Write a row a detection to this CSV file.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of saved files.", show_default="runs/detect, numbered if it exists"
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pictures a call of the network.", show_default="model's, or 1"),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads to use.", show_default="all cores")
+    ] = None,
+) -> None:
+    """Detect objects in pictures."""
+    import cv2  # noqa: PLC0415
+
+    from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
+    from vision_heads.media.sources import find_pictures  # noqa: PLC0415
+    from vision_heads.runtime.engines import open_engine, resolve_weights  # noqa: PLC0415
+    from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
+    from vision_heads.runtime.predictor import Predictor  # noqa: PLC0415
+
+    demo = not sources
+    if not sources:
+        sources, save_images = [_demo_folder()], True
+    pictures = find_pictures(sources)
+    _say_what_is_left_out(pictures)
+    slicing = _slicing(slice_size, overlap, merge, metric)
+
+    # Decoders report damaged files by themselves, across the progress bar; so do we, by name.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    cv2.setNumThreads(1)  # pictures are read side by side already
+    file = resolve_weights(weights)
+    plan = plan_threads(threads, len(pictures.files), share=file.suffix == ".onnx")
+    predictor = Predictor(open_engine(file, threads=plan.threads))
+    results = predictor.stream(
+        (picture.path for picture in pictures.files),
+        DecodeOptions(conf, iou, max_det),
+        classes=_classes(classes),
+        heads=_comma_separated(heads),
+        slicing=slicing,
+        imgsz=imgsz,
+        batch=batch,
+        keep_image=save_images or crops,
+        parallel=plan.parallel,
+    )
+    saves = {"labels": save_txt, "images": save_images, "crops": crops}
+    folder = out or _free_folder(Path("runs/detect"))
+    with contextlib.ExitStack() as stack:
+        sinks = _open_sinks(stack, folder, saves, json_file, csv_file)
+        report = _run(pictures.files, results, sinks)
+    _print_report(report)
+    if any(saves.values()):
+        typer.echo(f"{'Drawn demo pictures' if demo else 'Saved files'}: {_shown(folder, saves)}")
+    if report.failures:
+        raise typer.Exit(2)
+
+
+@dataclass(slots=True)
+class _Report:
+    """What came of a run: detections by head and class, and how fast."""
+
+    pictures: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, result: Result | Failure) -> None:
+        from vision_heads.results import Failure  # noqa: PLC0415
+
+        self.pictures += 1
+        if isinstance(result, Failure):
+            self.failures += 1
+            return
+        for head, found in result.heads.items():
+            for name, number in found.counts().items():
+                self.counts[head, name] = self.counts.get((head, name), 0) + number
+
+
+def _run(
+    files: Sequence[PictureFile],
+    results: Generator[Result | Failure, None, None],
+    sinks: Sequence[Sink],
+) -> _Report:
+    from vision_heads.results import Failure  # noqa: PLC0415
+
+    report = _Report()
+    begin = time.perf_counter()
+    with contextlib.closing(results), progress(len(files), "pictures") as step:
+        for file, result in zip(files, results, strict=True):
+            report.add(result)
+            if isinstance(result, Failure):
+                typer.echo(f"vh: {result.message}", err=True)
+            for sink in sinks:
+                sink.write(file.name, result)
+            step()
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def _open_sinks(
+    stack: contextlib.ExitStack,
+    folder: Path,
+    saves: dict[str, bool],
+    json_file: Path | None,
+    csv_file: Path | None,
+) -> list[Sink]:
+    """Open everything before the first picture, so that a wrong place is found out at once."""
+    from vision_heads.media import sinks as kinds  # noqa: PLC0415
+
+    opened: list[Sink] = []
+    for kind, place in (
+        (kinds.JsonSink, json_file),
+        (kinds.CsvSink, csv_file),
+        (kinds.TextSink, folder / "labels" if saves["labels"] else None),
+        (kinds.ImageSink, folder / "images" if saves["images"] else None),
+        (kinds.CropSink, folder / "crops" if saves["crops"] else None),
+    ):
+        if place is not None:
+            sink = kind(place)
+            stack.callback(sink.close)
+            opened.append(sink)
+    return opened
+
+
+def _print_report(report: _Report) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    several = len({head for head, _ in report.counts}) > 1
+    table = Table("class", "found", box=None, header_style="bold")
+    table.columns[1].justify = "right"
+    for (head, name), number in sorted(report.counts.items(), key=lambda item: -item[1]):
+        table.add_row(f"{head}/{name}" if several else name, str(number))
+    console = Console()
+    if report.counts:
+        console.print(table)
+    else:
+        console.print("nothing found")
+    rate = report.pictures / max(report.seconds, 1e-9)
+    console.print(
+        f"{report.pictures} pictures, {report.failures} failed, {report.seconds:.1f} s, "
+        f"{rate:.1f} pictures/s",
+        highlight=False,
+    )
+
+
+def _say_what_is_left_out(pictures: Pictures) -> None:
+    if pictures.skipped:
+        typer.echo(f"vh: left out {pictures.skipped} files that have no picture's suffix", err=True)
+    if pictures.repeated:
+        typer.echo(f"vh: {pictures.repeated} files were named more than once", err=True)
+
+
+def _slicing(size: int | None, overlap: float, merge: str, metric: str) -> Slicing | None:
+    from vision_heads.runtime.slicing import Slicing  # noqa: PLC0415
+
+    if size is None:
+        return None
+    return Slicing(size, overlap, merge=merge, metric=metric)  # type: ignore[arg-type]
+
+
+def _comma_separated(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _classes(text: str | None) -> list[int | str] | None:
+    names = _comma_separated(text)
+    if names is None:
+        return None
+    return [int(name) if name.isdecimal() else name for name in names]
+
+
+def _demo_folder() -> str:
+    from vision_heads.paths import assets  # noqa: PLC0415
+
+    folder = assets("datasets") / "demo" / "images"
+    if not folder.is_dir():
+        raise UserError(f"the demo pictures are not installed ({folder}); give SOURCES")
+    return str(folder)
+
+
+def _free_folder(folder: Path) -> Path:
+    """Return `folder`, or the first of folder-2, folder-3, ... that does not exist."""
+    candidate, number = folder, 1
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def _shown(folder: Path, saves: dict[str, bool]) -> str:
+    wanted = [name for name, on in saves.items() if on]
+    return str((folder / wanted[0] if len(wanted) == 1 else folder).resolve())

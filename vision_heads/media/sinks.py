@@ -1,0 +1,239 @@
+"""Where results go: JSON, CSV, label files, drawn pictures, crops.
+
+Every sink writes as results come, so that memory does not grow with their number, and what is
+written is of use even when the run is interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_heads.errors import UserError
+from vision_heads.geometry.boxes import xyxy_to_xywh
+from vision_heads.results import Failure, Result
+
+JPEG_QUALITY = 90
+
+
+class Sink(Protocol):
+    """Takes results one by one.
+
+    Attributes:
+        needs_image: whether `Result.image` must be there.
+    """
+
+    needs_image: bool
+
+    def write(self, name: str, result: Result | Failure) -> None:
+        """Take one picture's result, or the reason why there is none.
+
+        Args:
+            name: unique, without suffix, possibly with folders ("a/b/0001").
+            result: what was found.
+
+        Raises:
+            UserError: the disk is full or the place cannot be written to.
+        """
+        ...
+
+    def close(self) -> None:
+        """Finish the file; harmless when called twice."""
+        ...
+
+
+class JsonSink:
+    """One JSON array with a record a picture (`Result.to_dict`).
+
+    A picture that could not be read has the record {"source": ..., "error": ...}. The array is
+    closed properly also when the run is interrupted.
+    """
+
+    needs_image = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = _open(path)
+        self._empty = True
+
+    def write(self, name: str, result: Result | Failure) -> None:
+        """Append a record."""
+        if isinstance(result, Failure):
+            record = {"source": result.source, "error": result.message}
+        else:
+            record = result.to_dict()
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        with _named_errors(self._path):
+            self._file.write(("[\n" if self._empty else ",\n") + text)
+        self._empty = False
+
+    def close(self) -> None:
+        """Close the array."""
+        if not self._file.closed:
+            with _named_errors(self._path), self._file:
+                self._file.write("[]\n" if self._empty else "\n]\n")
+
+
+class CsvSink:
+    """One row a detection: source, head, class, category_id, score, x1, y1, x2, y2 in pixels."""
+
+    needs_image = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = _open(path)
+        self._rows = csv.writer(self._file)
+        with _named_errors(path):
+            self._rows.writerow(
+                ("source", "head", "class", "category_id", "score", "x1", "y1", "x2", "y2")
+            )
+
+    def write(self, name: str, result: Result | Failure) -> None:
+        """Append a picture's rows; a failure has none."""
+        if isinstance(result, Failure):
+            return
+        with _named_errors(self._path):
+            for head, found in result.heads.items():
+                self._rows.writerows(
+                    (result.source, head, d["class"], d["category_id"], d["score"], *d["box"])
+                    for d in found.to_dicts()
+                )
+
+    def close(self) -> None:
+        """Close the file."""
+        with _named_errors(self._path):
+            self._file.close()
+
+
+class TextSink:
+    """A label file a picture in YOLO's format, in a folder a head where there are several.
+
+    Lines are `class cx cy w h conf`: class index, centre and size as shares of the picture.
+    A picture without detections has an empty file.
+    """
+
+    needs_image = False
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = _make(folder)
+
+    def write(self, name: str, result: Result | Failure) -> None:
+        """Write a picture's files; a failure has none."""
+        if isinstance(result, Failure):
+            return
+        for head, found in result.heads.items():
+            folder = self._folder / head if len(result.heads) > 1 else self._folder
+            boxes = xyxy_to_xywh(found.xyxy.astype(np.float64))
+            boxes[:, :2] += boxes[:, 2:] / 2
+            boxes /= np.array([result.width, result.height] * 2)
+            lines = (
+                f"{label} {' '.join(f'{value:.6f}' for value in box)} {score:.6f}\n"
+                for label, box, score in zip(
+                    found.class_id.tolist(), boxes.tolist(), found.score.tolist(), strict=True
+                )
+            )
+            path = folder / f"{name}.txt"
+            with _named_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("".join(lines), encoding="utf-8")
+
+    def close(self) -> None:
+        """Nothing is open between pictures."""
+
+
+class ImageSink:
+    """The picture as JPEG with every detection drawn."""
+
+    needs_image = True
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = _make(folder)
+
+    def write(self, name: str, result: Result | Failure) -> None:
+        """Draw and save a picture; a failure has none."""
+        if not isinstance(result, Failure):
+            save_jpeg(self._folder / f"{name}.jpg", result.draw())
+
+    def close(self) -> None:
+        """Nothing is open between pictures."""
+
+
+class CropSink:
+    """Every detection cut out of its picture: `<head>/<class>/<name>-<number>.jpg`.
+
+    Numbers count a picture's detections of the head, best first, from 0.
+    """
+
+    needs_image = True
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = _make(folder)
+
+    def write(self, name: str, result: Result | Failure) -> None:
+        """Save a picture's crops; a failure has none."""
+        if isinstance(result, Failure) or result.image is None:
+            return
+        for head, found in result.heads.items():
+            for number, (box, _, label) in enumerate(found):
+                # Whole pixels around the box; at least one, however thin it is.
+                x1, y1 = np.floor(box[:2]).astype(int)
+                x2, y2 = np.maximum(np.ceil(box[2:]).astype(int), (x1 + 1, y1 + 1))
+                crop = result.image[y1:y2, x1:x2]
+                if crop.size:
+                    folder = self._folder / head / _file_name(label)
+                    save_jpeg(folder / f"{name}-{number}.jpg", crop)
+
+    def close(self) -> None:
+        """Nothing is open between pictures."""
+
+
+def save_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a BGR picture as JPEG, folders included; `UserError` when it cannot be written.
+
+    OpenCV's own writer reports a full disk as False or not at all, and cannot write to every
+    Unicode name on every system.
+    """
+    good, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not good:
+        raise UserError(f"{path}: a picture of {image.shape} cannot be written as JPEG")
+    with _named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.tobytes())
+
+
+def _file_name(label: str) -> str:
+    """Make a class name safe as a folder's name."""
+    return "".join(c if c.isalnum() or c in " ._-" else "_" for c in label).strip(". ") or "_"
+
+
+def _make(folder: Path) -> Path:
+    with _named_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Find out now, not after an hour's work, that nothing can be written here.
+        probe = folder / ".vh-probe"
+        probe.touch()
+        probe.unlink()
+    return folder
+
+
+def _open(path: Path) -> IO[str]:
+    with _named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Line by line, so that what is found can be watched, and survives a crash.
+        return path.open("w", encoding="utf-8", newline="", buffering=1)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error

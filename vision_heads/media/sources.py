@@ -1,0 +1,144 @@
+"""From what a user names on the command line to the picture files it means."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vision_heads.errors import UserError, require
+from vision_heads.media.images import IMAGE_SUFFIXES
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts"}
+    | {".webm", ".wmv"}
+)
+"""Suffixes of moving pictures, lower case: refused by name instead of by a decoder's error."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A picture to work on.
+
+    Attributes:
+        path: the file.
+        name: what its results are called: its path below the folder that was searched, or its
+            file name, without suffix, and unlike every other picture's.
+    """
+
+    path: str
+    name: str
+
+
+@dataclass(slots=True)
+class Pictures:
+    """Everything some sources mean.
+
+    Attributes:
+        files: in the order of the sources, those of a folder sorted; none comes twice.
+        skipped: how many files in searched folders have no picture's suffix.
+        repeated: how many times a file was named again.
+    """
+
+    files: list[PictureFile] = field(default_factory=list)
+    skipped: int = 0
+    repeated: int = 0
+
+
+def find_pictures(sources: Sequence[str | Path]) -> Pictures:
+    """Expand files, folders (searched through), glob patterns and `.txt` lists of paths.
+
+    Lines of a list are paths relative to the list's folder, or absolute; empty lines and lines
+    that begin with # do not count. A file named outright is taken whatever its suffix.
+
+    Raises:
+        UserError: a source, or a line of a list, is nothing that exists; a folder or pattern
+            holds no pictures; a source is a video or a stream.
+    """
+    found = Pictures()
+    seen: set[str] = set()
+    names: set[str] = set()
+    for source in sources:
+        for path, name in _expand(str(source), found):
+            key = os.path.abspath(path)  # noqa: PTH100  (a Path a picture costs memory)
+            if key in seen:
+                found.repeated += 1
+                continue
+            seen.add(key)
+            found.files.append(PictureFile(path, _unique(name, names)))
+    return found
+
+
+def _expand(source: str, found: Pictures) -> Iterator[tuple[str, str]]:
+    """Yield (path, name) of the pictures that one source means."""
+    path = Path(source)
+    _refuse_streams(source)
+    if path.is_dir():
+        yield from _search(path, found)
+    elif path.suffix.lower() == ".txt" and path.is_file():
+        yield from _listed(path)
+    elif path.is_file():
+        _refuse_video(path)
+        yield source, path.stem
+    elif glob.has_magic(source):
+        matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207  (keeps the user's spelling)
+        pictures = [match for match in matches if Path(match).suffix.lower() in IMAGE_SUFFIXES]
+        found.skipped += len(matches) - len(pictures)
+        require(pictures, f"{source}: no pictures match")
+        yield from ((match, Path(match).stem) for match in pictures)
+    else:
+        raise UserError(f"{source}: no such file or folder")
+
+
+def _search(folder: Path, found: Pictures) -> Iterator[tuple[str, str]]:
+    count = 0
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            if os.path.splitext(file)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
+                found.skipped += 1
+                continue
+            count += 1
+            path = Path(parent, file)
+            yield str(path), path.relative_to(folder).with_suffix("").as_posix()
+    require(count, f"{folder}: no pictures in this folder")
+
+
+def _listed(path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of pictures: {error}") from error
+    count = 0
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        file = path.parent / text
+        require(file.is_file(), f"{path}: line {number}: no such file: {text}")
+        _refuse_video(file)
+        count += 1
+        yield str(file), file.stem
+    require(count, f"{path}: the list names no pictures")
+
+
+def _refuse_video(path: Path) -> None:
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise UserError(f"{path}: is a video; this version detects in pictures only")
+
+
+def _refuse_streams(source: str) -> None:
+    if "://" in source:
+        raise UserError(f"{source}: is a stream or URL; this version reads picture files only")
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """Number a name that is taken; folders that differ in case only count as one."""
+    candidate, number = name, 1
+    while candidate.casefold() in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    taken.add(candidate.casefold())
+    return candidate
