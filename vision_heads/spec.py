@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from vision_heads.errors import UserError
 
 METADATA_KEY = "vision_heads"
-LEVELS = (2, 3, 4, 5)
-"""Pyramid levels P2..P5; level l has stride 2**l."""
 
 Size = Literal["n", "s", "m"]
 Level = Literal[2, 3, 4, 5]
+
+LEVELS: tuple[Level, ...] = (2, 3, 4, 5)
+"""Pyramid levels P2..P5; level l has stride 2**l."""
 
 
 class _Strict(BaseModel):

@@ -23,6 +23,7 @@ class TorchEngine:
     """
 
     batch: int | None = None
+    any_size = True
 
     def __init__(
         self, source: str | Path | Network, *, threads: int | None = None, device: str = "cpu"
@@ -32,7 +33,8 @@ class TorchEngine:
         network = source if isinstance(source, Network) else load_network(source)
         self.spec: ModelSpec = network.spec
         self.device = torch.device(device)
-        self.network = fuse(network).to(self.device).requires_grad_(False)
+        fuse(network)
+        self.network = network.to(self.device).requires_grad_(False)
 
     def run(
         self, images: NDArray[np.float32], heads: Sequence[str] | None = None

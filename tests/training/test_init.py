@@ -68,8 +68,9 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, monkeypatch) -> Non
 
 
 def test_trusted_ultralytics_checkpoint(tmp_path: Path) -> None:
-    import vision_heads._ultralytics  # noqa: F401
     from ultralytics.nn.tasks import DetectionModel
+
+    import vision_heads._ultralytics  # noqa: F401
 
     model = DetectionModel("yolov8n.yaml", nc=3, verbose=False)
     torch.save({"model": model, "ema": None}, tmp_path / "theirs.pt")

@@ -38,7 +38,8 @@ def coco_card(folder: Path, count: int = 8) -> Path:
                      "iscrowd": 0}
                 )  # fmt: skip
         record = {"images": images, "annotations": annotations,
-                  "categories": [{"id": 7, "name": "yellow"}, {"id": 8, "name": "blue"}]}  # fmt: skip
+                  "categories": [{"id": 7, "name": "yellow"},
+                                 {"id": 8, "name": "blue"}]}  # fmt: skip
         (folder / f"{name}.json").write_text(json.dumps(record))
     card = folder / "squares.yaml"
     card.write_text(

@@ -115,8 +115,11 @@ train = square_split(root / "train", 16)
 config = settings(epochs=1, batch=8, freeze_bn=True, optimizer={"clip": 0})
 trainer = Trainer(config, {"squares": train}, {}, out / str(len(sys.argv)))
 grads = {}
-trainer._move_weights = lambda: grads.update(
-    {n: p.grad.clone().contiguous() for n, p in trainer.network.named_parameters() if p.grad is not None})
+def keep():
+    for name, weight in trainer.network.named_parameters():
+        if weight.grad is not None:
+            grads[name] = weight.grad.clone().contiguous()
+trainer._move_weights = keep
 trainer.wrapped.train()
 for module in trainer.network.modules():
     if isinstance(module, torch.nn.BatchNorm2d):

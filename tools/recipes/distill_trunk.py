@@ -54,8 +54,8 @@ class Teacher:
     def _neck_maps(model: onnx.ModelProto) -> list[str]:
         """Name the inputs of the head's three stems, fine to coarse.
 
-        They are found from the end: each Concat of boxes, objectness and class probabilities leads back over convolutions
-        to a stem, the first convolution whose result two branches share.
+        They are found from the end: each Concat of boxes, objectness and class probabilities
+        leads back over convolutions to a stem, the first whose result two branches share.
         """
         makers = {output: node for node in model.graph.node for output in node.output}
         uses: dict[str, int] = {}
@@ -65,7 +65,8 @@ class Teacher:
         joins = [n for n in model.graph.node if n.op_type == "Concat" and len(n.input) == 3]
         scores = [n.input[2] for n in joins if makers[n.input[2]].op_type == "Sigmoid"]
         found = []
-        for name in scores:
+        for score in scores:
+            name = score
             while True:
                 node = makers[name]
                 # A SiLU's product has the convolution as first factor; both branches and the
@@ -133,9 +134,44 @@ def halve(images: np.ndarray) -> np.ndarray:
     return np.stack(small).reshape(len(images), 3, SIDE // 2, SIDE // 2)
 
 
+def distil(args: argparse.Namespace, network: Network, split: DataSplit) -> float:
+    """Train the trunk and throw-away adapters; return the running mean of the last losses."""
+    steps = args.epochs * math.ceil(len(split.samples) / args.batch)
+    print(f"{len(split.samples)} pictures, {steps} steps", flush=True)
+    teacher = Teacher(args.teacher, args.threads)
+    with torch.no_grad():
+        pyramid = network.neck(network.backbone(torch.zeros(2, 3, 64, 64)))
+    wanted = teacher(np.zeros((1, 3, SIDE, SIDE), np.float32))
+    matcher = Matcher({lv: m.shape[1] for lv, m in pyramid.items()}, [m.shape[1] for m in wanted])
+    weights = [*network.backbone.parameters(), *network.neck.parameters(), *matcher.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=args.lr, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, steps, pct_start=0.05)
+    start, mean = time.monotonic(), 0.0
+    for step, images in enumerate(batches(split, args.batch, args.epochs, args.seed)):
+        wanted = teacher(images[:, ::-1].astype(np.float32))
+        first = 3 if step % 2 else 2
+        seen = torch.from_numpy(images if first == 3 else halve(images)).float().div_(255)
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            pyramid = network.neck(network.backbone(seen))
+        loss = matcher(pyramid, wanted, first)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 10.0)
+        optimizer.step()
+        schedule.step()
+        mean = 0.98 * mean + 0.02 * loss.item() if step else loss.item()
+        if step % 20 == 0:
+            left = (time.monotonic() - start) / (step + 1) * (steps - step)
+            print(f"step {step}/{steps} loss {mean:.4f}, {left:.0f} s left", flush=True)
+    return mean
+
+
 def main() -> None:
-    """Distil and save."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Parse, distil, save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pictures", type=Path, nargs="+", default=[SHARED / "data"])
     parser.add_argument("--teacher", type=Path, default=SHARED / "pretrained/yolox_nano.onnx")
     parser.add_argument("--size", default="n", choices=("n", "s", "m"))
@@ -149,52 +185,19 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-
+    spec = ModelSpec(
+        size=args.size,
+        fusion=args.fusion,
+        input=InputSpec(height=SIDE, width=SIDE),
+        heads=(HeadSpec(name="none", classes=("object",)),),
+    )
+    network = Network(spec).to(memory_format=torch.channels_last).train()
     # Validation pictures stay unseen, labels or not.
     folders = [f for root in args.pictures for f in root.rglob("train") if f.is_dir()]
-    split = unlabelled(folders)
-    steps = args.epochs * math.ceil(len(split.samples) / args.batch)
-    print(f"{len(split.samples)} pictures, {steps} steps", flush=True)
-    spec = ModelSpec(
-        size=args.size, fusion=args.fusion, input=InputSpec(height=SIDE, width=SIDE),
-        heads=(HeadSpec(name="none", classes=("object",)),),
-    )  # fmt: skip
-    network = Network(spec).to(memory_format=torch.channels_last).train()
-    with torch.no_grad():
-        pyramid = network.neck(network.backbone(torch.zeros(2, 3, 64, 64)))
-        channels = {level: m.shape[1] for level, m in pyramid.items()}
-    teacher = Teacher(args.teacher, args.threads)
-    sizes = [m.shape[1] for m in teacher(np.zeros((1, 3, SIDE, SIDE), np.float32))]
-    matcher = Matcher(channels, sizes)
-    weights = [*network.backbone.parameters(), *network.neck.parameters(), *matcher.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=args.lr, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, steps, pct_start=0.05)
-
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    start, mean = time.monotonic(), 0.0
-    for step, images in enumerate(batches(split, args.batch, args.epochs, args.seed)):
-        wanted = teacher(images[:, ::-1].astype(np.float32))
-        first = 3 if step % 2 else 2
-        seen = torch.from_numpy(images if first == 3 else halve(images)).float().div_(255)
-        with torch.autocast("cpu", torch.bfloat16):
-            pyramid = network.neck(
-                network.backbone(seen.contiguous(memory_format=torch.channels_last))
-            )
-        loss = matcher(pyramid, wanted, first)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 10.0)
-        optimizer.step()
-        schedule.step()
-        mean = 0.98 * mean + 0.02 * float(loss) if step else float(loss)
-        if step % 20 == 0:
-            rate = (time.monotonic() - start) / (step + 1)
-            print(f"step {step}/{steps} loss {mean:.4f}, {rate * (steps - step):.0f} s left", flush=True)
-        if step % 200 == 199:
-            save_network(args.out, network)
+    loss = distil(args, network, unlabelled(folders))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_network(args.out, network)
-    print(f"{args.out}: loss {mean:.4f}")
+    print(f"{args.out}: loss {loss:.4f}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def assign(settings: dict[str, Any], text: str) -> None:
 
 def train(
     config: Annotated[
-        Optional[Path],  # noqa: UP007, UP045  (typer on Python 3.10 needs Optional)
+        Optional[Path],  # noqa: UP045  (typer on Python 3.10 needs Optional)
         typer.Argument(help="YAML of settings; flags below override it.", show_default=False),
     ] = None,
     head: Annotated[

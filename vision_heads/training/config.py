@@ -25,7 +25,8 @@ class HeadConfig(_Strict):
 
     Attributes:
         kind: of the head.
-        data: data-set card, by name or path.
+        data: data-set card, by name or path; or several whose classes are the same, which are
+            trained on together (validation uses the first).
         train, val: splits of the card; an empty `val` skips validation of this head.
         levels: pyramid levels the head reads.
         weight: of its loss in the sum.
@@ -35,13 +36,18 @@ class HeadConfig(_Strict):
     """
 
     kind: str = "detect"
-    data: str
+    data: Annotated[tuple[str, ...], Field(min_length=1)]
     train: str = "train"
     val: str = "val"
     levels: tuple[Level, ...] = LEVELS
     weight: Positive = 1.0
     sampling: Positive | None = None
     options: dict[str, Any] = {}
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class OptimizerConfig(_Strict):

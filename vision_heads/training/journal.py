@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -38,7 +39,7 @@ class Journal:
         self.out, self.heads, self.quiet = out, heads, quiet
         self.console = Console(file=sys.stderr, quiet=quiet)
         self.rows: list[dict[str, float]] = []
-        self._board = None
+        self._board: Any = None
         if not quiet:
             (out / "weights").mkdir(parents=True, exist_ok=True)
 
@@ -56,7 +57,9 @@ class Journal:
         if self.table.is_file():
             with self.table.open(newline="") as file:
                 kept = [row for row in csv.DictReader(file) if int(float(row["epoch"])) <= epochs]
-            self.rows = [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in kept]
+            self.rows = [
+                {k: float(v) for k, v in row.items() if v not in ("", None)} for row in kept
+            ]
             self._write_table()
 
     def record(
@@ -87,11 +90,12 @@ class Journal:
             writer.writerows(self.rows)
         temporary.replace(self.table)
 
-    def _tensorboard(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _tensorboard(self) -> Any:
         if self._board is None:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
 
-            self._board = SummaryWriter(str(self.out / "tensorboard"))
+            writer: Any = SummaryWriter
+            self._board = writer(str(self.out / "tensorboard"))
         return self._board
 
     @contextmanager

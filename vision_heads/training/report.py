@@ -144,7 +144,9 @@ def draw_curves(rows: list[dict[str, str]], file: Path) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     names = list(dict.fromkeys(n for row in rows for n in row if n != "epoch"))
-    wanted = [n for n in names if n == "lr" or n.startswith("loss/") or n.endswith(("/AP50", "/AP"))]
+    wanted = [
+        n for n in names if n == "lr" or n.startswith("loss/") or n.endswith(("/AP50", "/AP"))
+    ]
     columns = 3
     lines = math.ceil(len(wanted) / columns)
     figure = Figure(figsize=(4 * columns, 2.8 * lines), layout="constrained")

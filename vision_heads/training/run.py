@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ def start_run(flags: Flags) -> dict[str, float]:
     config = resolve(flags)
     if not flags.resume:
         _claim(flags.out, flags.overwrite)
-    train = {name: _split(head.data, head.train, config) for name, head in config.heads.items()}
-    val = {n: _split(h.data, h.val, config) for n, h in config.heads.items() if h.val}
+    train = {n: read_data(head.data, head.train, config) for n, head in config.heads.items()}
+    val = {n: read_data(h.data[:1], h.val, config) for n, h in config.heads.items() if h.val}
     trainer = Trainer(config, train, val, flags.out, flags.command, resume=flags.resume)
     if trainer.main:
         (flags.out / "config.yaml").write_text(config.to_yaml())
@@ -103,18 +104,37 @@ def _claim(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out}: cannot make this folder ({error.strerror})") from error
 
 
-def _split(card: str, split: str, config: TrainConfig) -> DataSplit:
-    return apply_fixes(load_split(card, split), config.fix)
+def read_data(cards: Sequence[str], split: str, config: TrainConfig) -> DataSplit:
+    """Read a split of one or several cards as one, mended as the settings say.
+
+    Raises:
+        UserError: broken labels remain, or the cards' classes differ.
+    """
+    first, *others = [apply_fixes(load_split(card, split), config.fix) for card in cards]
+    for card, other in zip(cards[1:], others, strict=True):
+        if other.names != first.names:
+            raise UserError(f"{card}: its classes {list(other.names)} are not those of {cards[0]}")
+    if not others:
+        return first
+    parts = [first, *others]
+    return replace(
+        first,
+        name=" + ".join(part.name for part in parts),
+        samples=[sample for part in parts for sample in part.samples],
+        problems=[problem for part in parts for problem in part.problems],
+        terms="; ".join(dict.fromkeys(part.terms for part in parts if part.terms)),
+    )
 
 
 def _announce(trainer: Trainer, train: dict[str, DataSplit], val: dict[str, DataSplit]) -> None:
-    """Say what is trained on, on which terms, and save the first batches as the network sees them."""
+    """Say what is trained on and on which terms; draw the first batches."""
     from vision_heads.data.preview import save_batch_preview  # noqa: PLC0415
 
     say = trainer.journal.say
     for name, split in train.items():
         scored = f", {len(val[name].samples)} to validate" if name in val else ""
-        say(f"{name}: {split.name}, {len(split.samples)} pictures{scored}, {len(split.names)} classes")
+        pictures = f"{len(split.samples)} pictures{scored}"
+        say(f"{name}: {split.name}, {pictures}, {len(split.names)} classes")
         if split.terms:
             say(f"  terms of {split.name}: {split.terms}")
     for number, batch in zip(range(2), trainer.loader.epoch(trainer.epoch), strict=False):

@@ -110,9 +110,10 @@ class Trainer:
     def _place(self, network: Network) -> None:
         """Move the network to its device, average it, and let accelerate wrap it."""
         device = self.accelerator.device
-        network.to(device=device, memory_format=torch.channels_last)
+        network.to(device).to(memory_format=torch.channels_last)
         if self.accelerator.num_processes > 1 and device.type == "cuda":
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+            network = convert(network)
         self.network = network
         self.ema = Ema(network, self.config.ema)
         optimizer = make_optimizer(network, self.config.optimizer)
@@ -194,7 +195,7 @@ class Trainer:
             images = images.contiguous(memory_format=torch.channels_last)
             routes = {name: rows.to(device) for name, rows in batch.routes.items()}
             losses = self._losses(images, routes, batch)
-            total = torch.stack([value for value in losses.values()]).sum()
+            total = torch.stack(list(losses.values())).sum()
             self._refuse_not_finite(losses, batch)
             self.accelerator.backward(total / self.config.accumulate)
         self.meters.add({name: float(value.detach()) for name, value in losses.items()})

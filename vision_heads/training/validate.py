@@ -21,7 +21,7 @@ def validate(
     """Score a network on each head's validation split.
 
     Returns:
-        Figures as `<head>/<number>`, in percent; what a protocol cannot say is left out.
+        Figures as `<head>/<number>`, in percent; what the data cannot tell is left out.
     """
     device = next(network.parameters()).device
     engine = TorchEngine(deepcopy(network), device=str(device))
@@ -32,5 +32,5 @@ def validate(
         journal.say(f"validate {name} on {len(split.samples)} pictures of {split.name}")
         run = predict_split(predictor, split, options_for(config.protocol), head=head)
         numbers = kind_of(head.kind).evaluate(split, run.detections, config.protocol)
-        figures |= {f"{name}/{key}": value for key, value in numbers.items() if value == value}
+        figures |= {f"{name}/{key}": value for key, value in numbers.items()}
     return figures

@@ -69,10 +69,9 @@ def mistakes_of(sample: Sample, found: Detections, labels: NDArray[np.int64]) ->
         excused = iou_matrix(found.xyxy, sample.ignore_boxes).max(1) >= 0.5
         centers = (found.xyxy[:, None, :2] + found.xyxy[:, None, 2:]) / 2
         low, high = sample.ignore_boxes[None, :, :2], sample.ignore_boxes[None, :, 2:]
-        excused |= ((centers >= low) & (centers <= high)).all(2).any(1)
-    return Mistakes(
-        sample, sample.boxes[free], found.xyxy[~hit & ~excused], found.xyxy[hit]
-    )
+        inside = np.all((centers >= low) & (centers <= high), axis=2)
+        excused |= inside.any(axis=1)
+    return Mistakes(sample, sample.boxes[free], found.xyxy[~hit & ~excused], found.xyxy[hit])
 
 
 def worst(

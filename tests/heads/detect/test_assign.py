@@ -88,11 +88,11 @@ def test_no_boxes() -> None:
 
 
 def test_each_cell_has_one_box_and_each_box_at_most_topk() -> None:
-    centers, boxes, labels, scores, predicted = _scene(11, rows=1, count=60)
+    _, boxes, *_ = _scene(11, rows=1, count=60)
     owner, cell = covered_cells(boxes.view(-1, 4), GRIDS, 8.0)
     overlap = torch.rand(len(owner), generator=torch.Generator().manual_seed(0))
     found = assign(owner, cell, overlap**2, overlap, boxes=60, topk=4)
     assert len(found.cell.unique()) == len(found.cell)
     chosen_first = torch.bincount(found.box, minlength=60)
-    assert 1 <= chosen_first.max()
+    assert chosen_first.max() >= 1
     assert (found.score <= 1).all() and (found.score >= 0).all()

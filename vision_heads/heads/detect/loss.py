@@ -30,9 +30,8 @@ class DetectLoss(nn.Module):
         # Boxes smaller than a cell of the second level still get a few cells to choose from.
         self.min_side = float(2 ** levels[min(1, len(levels) - 1)])
         self.distribution = DFLoss(options.reg_max)
-        self.register_buffer(
-            "bins", torch.arange(options.reg_max, dtype=torch.float32), persistent=False
-        )
+        self.bins: Tensor
+        self.register_buffer("bins", torch.arange(float(options.reg_max)), persistent=False)
 
     def forward(self, raw: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Return the weighted losses "box", "class" and "dfl", each a mean over assigned scores."""
@@ -84,9 +83,7 @@ class DetectLoss(nn.Module):
         overlap = self._overlap(targets.boxes[box], predicted).clamp(min=0)
         score = logits.view(-1, self.classes)[cell, targets.labels[box]].sigmoid()
         metric = score**self.options.alpha * overlap**self.options.beta
-        return assign(
-            box, cell, metric, overlap, boxes=len(targets.boxes), topk=self.options.topk
-        )
+        return assign(box, cell, metric, overlap, boxes=len(targets.boxes), topk=self.options.topk)
 
     def _box_losses(
         self, spread: Tensor, boxes: Tensor, centers: Tensor, strides: Tensor, score: Tensor
@@ -139,7 +136,11 @@ def global_mean(score_sum: Tensor) -> Tensor:
 
 def _flat(raw: Mapping[str, Tensor], name: str, levels: tuple[int, ...]) -> Tensor:
     """Concatenate a prediction's levels to (B, A, C), FP32: half precision cannot sum BCE."""
-    return torch.cat([raw[f"{name}/{level}"].flatten(2) for level in levels], 2).mT.float().contiguous()
+    return (
+        torch.cat([raw[f"{name}/{level}"].flatten(2) for level in levels], 2)
+        .mT.float()
+        .contiguous()
+    )
 
 
 def _outside_ignored(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +44,8 @@ class DetectHead(nn.Module):
                 channels[level], class_width, self.classes
             )
         self.criterion = DetectLoss(self.classes, self.levels, options)
-        self.register_buffer(
-            "bins", torch.arange(self.reg_max, dtype=torch.float32), persistent=False
-        )
+        self.bins: Tensor
+        self.register_buffer("bins", torch.arange(float(self.reg_max)), persistent=False)
         self._start_biases()
 
     def _start_biases(self) -> None:
@@ -57,7 +57,8 @@ class DetectHead(nn.Module):
         assigned nothing until something else has taught the sides to shrink.
         """
         for level in self.levels:
-            box, score = self.box_branches[f"p{level}"][-1], self.class_branches[f"p{level}"][-1]
+            box: Any = self.box_branches.get_submodule(f"p{level}.2")
+            score: Any = self.class_branches.get_submodule(f"p{level}.2")
             with torch.no_grad():
                 box.bias.copy_(-0.5 * self.bins.repeat(4))
             cells = (640 / 2**level) ** 2
@@ -73,7 +74,8 @@ class DetectHead(nn.Module):
 
     def loss(self, raw: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Raw predictions and targets to weighted losses "box", "class" and "dfl"."""
-        return self.criterion(raw, targets)
+        losses: dict[str, Tensor] = self.criterion(raw, targets)
+        return losses
 
     def export(self, raw: Mapping[str, Tensor], candidates: int) -> dict[str, Tensor]:
         """Choose the candidates by their best class, then decode only those.
