@@ -1,1 +1,1 @@
-"""From weights to files that run without torch."""
+"""Files that run without torch, each proved against the network it was made from."""

@@ -1,0 +1,67 @@
+"""A small network whose scores and boxes differ from cell to cell, as a trained one's do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vision_heads.network import Network
+from vision_heads.spec import HeadSpec, InputSpec, ModelSpec
+
+
+def lively(spec: ModelSpec, seed: int = 0) -> Network:
+    """Build a network with batch norms that do something and strong last layers."""
+    torch.manual_seed(seed)
+    network = Network(spec)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        nn.init.uniform_(norm.weight, 0.7, 1.3)
+        nn.init.uniform_(norm.bias, -0.2, 0.2)
+    # One pass in training mode gives statistics that keep activations in a trained one's range.
+    coarse = torch.rand(2, 3, 16, 16)
+    images = nn.functional.interpolate(coarse, (spec.input.height, spec.input.width))
+    with torch.no_grad():
+        network.train()(images)
+    for head in network.heads.values():
+        for branch in head.class_branches.values():
+            nn.init.normal_(branch[-1].weight, std=0.3)
+            nn.init.constant_(branch[-1].bias, -1.0)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def network() -> Network:
+    return lively(
+        ModelSpec(
+            input=InputSpec(height=128, width=192),
+            heads=(HeadSpec(name="aerial", classes=("car", "van", "bus")),),
+            candidates=200,
+            provenance={"data": "none"},
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def two_heads() -> Network:
+    return lively(
+        ModelSpec(
+            fusion="irdcb",
+            activation="hardswish",
+            input=InputSpec(height=128, width=128),
+            heads=(
+                HeadSpec(name="near", classes=("face",), levels=(3, 4, 5), category_ids=(7,)),
+                HeadSpec(name="far", classes=("car", "van"), levels=(2, 3)),
+            ),
+            candidates=50,
+        )
+    )
+
+
+@pytest.fixture
+def pictures() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (3, 8, 10, 3), dtype=np.uint8)
+    return [np.kron(tile, np.ones((12, 12, 1), np.uint8)) for tile in coarse]

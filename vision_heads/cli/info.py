@@ -1,0 +1,168 @@
+"""`vh info`: what a model is, what it costs and where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vision_heads.errors import UserError, require
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vision_heads.measure import Measures
+    from vision_heads.spec import ModelSpec
+
+EXAMPLES = """
+Show a model's parts, parameters, GFLOPs, strides, classes and provenance.
+
+Parameters are those of training (batch norms not yet folded); a GFLOP is 10^9 floating-point
+operations, two for each multiply-add of a convolution, for one picture of the input size.
+Weights (.safetensors) need torch; .onnx files do not.
+
+[bold]Examples[/bold]
+
+  vh info aerial-n
+
+  vh info runs/aerial/weights/best.safetensors --imgsz 960
+
+  vh info --size s --classes 10 --levels 3,4,5
+"""
+
+
+def info(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Model file (.onnx, .safetensors) or shipped name."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Without MODEL: size of a model to describe, n, s or m."),
+    ] = None,
+    classes: Annotated[int, typer.Option(min=1, help="Without MODEL: number of classes.")] = 10,
+    levels: Annotated[
+        str, typer.Option(help="Without MODEL: pyramid levels of its one head, out of 2,3,4,5.")
+    ] = "2,3,4,5",
+    fusion: Annotated[
+        str, typer.Option(help="Without MODEL: block of the neck's fusion stages, c2f or irdcb.")
+    ] = "c2f",
+    imgsz: Annotated[
+        str | None,
+        typer.Option(help="Input size the GFLOPs are for: 640, or HEIGHTxWIDTH."),
+    ] = None,
+) -> None:
+    """See EXAMPLES."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from vision_heads.runtime.engines import resolve_weights  # noqa: PLC0415
+
+    require((model is None) != (size is None), "give a MODEL, or --size of one to describe")
+    console = Console(highlight=False, soft_wrap=True)
+    if model is None:
+        spec = _planned(str(size), classes, levels, fusion)
+        _show(console, "a new model", spec, _measured(spec, imgsz))
+        return
+    file = resolve_weights(model)
+    if file.suffix == ".onnx":
+        require(imgsz is None, f"{file}: its input size is fixed; --imgsz is for .safetensors")
+        _show_onnx(console, file)
+        return
+    from vision_heads.cli.models import torch_module  # noqa: PLC0415
+
+    spec = torch_module("vision_heads.network").read_spec(file)
+    _show(console, str(file), spec, _measured(spec, imgsz))
+    console.print(f"file         {file.stat().st_size / 1e6:.2f} MB")
+
+
+def _planned(size: str, classes: int, levels: str, fusion: str) -> ModelSpec:
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from vision_heads.spec import ModelSpec, first_problem  # noqa: PLC0415
+
+    numbers = levels.split(",")
+    require(all(number.isdecimal() for number in numbers), f"--levels {levels}: must be like 3,4,5")
+    head: dict[str, Any] = {
+        "name": "detect",
+        "classes": tuple(f"class {number}" for number in range(classes)),
+        "levels": tuple(map(int, numbers)),
+    }
+    try:
+        return ModelSpec.model_validate({"size": size, "fusion": fusion, "heads": (head,)})
+    except ValidationError as error:
+        raise UserError(f"vh info: {first_problem(error)}") from error
+
+
+def _measured(spec: ModelSpec, imgsz: str | None) -> Measures:
+    from vision_heads.cli.models import pixels, torch_module  # noqa: PLC0415
+
+    height, width = pixels(imgsz) or (spec.input.height, spec.input.width)
+    require(
+        height % 32 == 0 and width % 32 == 0 and min(height, width) > 0,
+        f"--imgsz {imgsz}: must be multiples of 32",
+    )
+    torch_module("torch")
+    from vision_heads.measure import measure  # noqa: PLC0415
+
+    return measure(spec, height, width)
+
+
+def _show_onnx(console: Console, file: Path) -> None:
+    from vision_heads.export.inspect import read_onnx  # noqa: PLC0415
+    from vision_heads.measure import METADATA_KEY as MEASURES_KEY  # noqa: PLC0415
+    from vision_heads.measure import Measures  # noqa: PLC0415
+    from vision_heads.spec import METADATA_KEY, ModelSpec  # noqa: PLC0415
+
+    content = read_onnx(file)
+    require(
+        METADATA_KEY in content.metadata,
+        f"{file}: carries no model description; write it with vh export",
+    )
+    spec = ModelSpec.from_json(content.metadata[METADATA_KEY], str(file))
+    try:
+        text = content.metadata.get(MEASURES_KEY)
+        measures = Measures.from_json(text) if text else None
+    except ValueError as error:
+        raise UserError(f"{file}: {MEASURES_KEY} in its metadata: {error}") from error
+    _show(console, str(file), spec, measures)
+    console.print(f"file         {content.size / 1e6:.2f} MB, ONNX operator set {content.opset}")
+    nodes = ", ".join(f"{count} {name}" for name, count in content.operators.items())
+    console.print(f"nodes        {sum(content.operators.values())}: {nodes}")
+    console.print(f"constants    {content.numbers:,} numbers, batch norms folded")
+
+
+def _show(console: Console, title: str, spec: ModelSpec, measures: Measures | None) -> None:
+    console.print(f"[bold]{title}[/bold]")
+    console.print(
+        f"network      size {spec.size}, {spec.fusion} fusion, {spec.activation}, "
+        f"{spec.candidates} candidates"
+    )
+    console.print(f"input        {spec.input.height} x {spec.input.width} (height x width), RGB")
+    for head in spec.heads:
+        strides = ", ".join(f"P{level} stride {2**level}" for level in head.levels)
+        console.print(f"head         {head.name} ({head.kind}): {strides}")
+        console.print(f"classes      {len(head.classes)}: {', '.join(head.classes)}", markup=False)
+    if measures:
+        console.print(_parts_table(measures))
+    for key, value in spec.provenance.items():
+        console.print(f"{key:12} {value}", markup=False)
+
+
+def _parts_table(measures: Measures) -> Any:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("part")
+    for title in ("layers", "parameters", f"GFLOPs at {measures.height} x {measures.width}"):
+        table.add_column(title, justify="right")
+    for part in (*measures.parts, measures.total):
+        table.add_row(
+            part.name, str(part.layers), f"{part.parameters:,}", f"{part.flops / 1e9:.2f}"
+        )
+    return table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `vh`."""
+    app.command("info", help=EXAMPLES)(info)

@@ -1,0 +1,43 @@
+"""What commands that read models share."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vision_heads.errors import UserError, require
+from vision_heads.runtime.engines import resolve_weights
+
+
+def safetensors_of(model: str) -> Path:
+    """Return the `.safetensors` file that a path or a shipped name means.
+
+    Raises:
+        UserError: there is none, or it is of another kind.
+    """
+    named = Path(model).suffix == "" and not Path(model).exists()
+    file = resolve_weights(f"{model}.safetensors" if named else model)
+    if file.suffix != ".safetensors":
+        raise UserError(f"{file}: needs the weights it was made from (.safetensors)")
+    return file
+
+
+def torch_module(name: str) -> Any:
+    """Import a module that needs torch; `UserError` says what to install when it is missing."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(f'this needs {error.name}: pip install "vision-heads[train]"') from error
+
+
+def pixels(text: str | None) -> tuple[int, int] | None:
+    """Parse an `--imgsz`: a side, or HEIGHTxWIDTH; returns height and width."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    require(
+        len(sides) in (1, 2) and all(side.isdecimal() for side in sides),
+        f"--imgsz {text}: must be a number of pixels or HEIGHTxWIDTH",
+    )
+    return int(sides[0]), int(sides[-1])
