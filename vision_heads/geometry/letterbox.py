@@ -90,7 +90,11 @@ def plan(width: int, height: int, network_height: int, network_width: int) -> Le
 
 
 def letterbox(
-    image: NDArray[np.uint8], height: int, width: int, pad_value: int = 114
+    image: NDArray[np.uint8],
+    height: int,
+    width: int,
+    pad_value: int = 114,
+    out: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.uint8], Letterbox]:
     """Resize a picture into (height, width), keep its aspect ratio, fill the border with grey.
 
@@ -101,6 +105,7 @@ def letterbox(
         image: uint8 (H, W, 3).
         height, width: of the network's input.
         pad_value: grey level of the border, 0..255.
+        out: uint8 (height, width, 3) to write into; a new array when None.
 
     Returns:
         The picture, uint8 (height, width, 3), and the transform that was applied.
@@ -110,21 +115,16 @@ def letterbox(
         >>> boxes = fit.to_original(boxes_in_network_pixels)
     """
     fit = plan(image.shape[1], image.shape[0], height, width)
-    inner = (fit.resized_height, fit.resized_width)
-    if image.shape[:2] != inner:
-        resized = cv2.resize(image, inner[::-1], interpolation=cv2.INTER_LINEAR)
+    picture = np.empty((height, width, 3), np.uint8) if out is None else out
+    bottom, right = fit.top + fit.resized_height, fit.left + fit.resized_width
+    inner = picture[fit.top : bottom, fit.left : right]
+    if image.shape == inner.shape:
+        inner[:] = image
     else:
-        resized = image
-    if inner == (height, width):
-        # Never the caller's own array: what is done to the input must not reach it.
-        return (resized.copy() if resized is image else resized), fit  # type: ignore[return-value]
-    framed = cv2.copyMakeBorder(
-        resized,
-        fit.top,
-        height - fit.top - fit.resized_height,
-        fit.left,
-        width - fit.left - fit.resized_width,
-        cv2.BORDER_CONSTANT,
-        value=(pad_value,) * 3,
-    )
-    return framed, fit  # type: ignore[return-value]
+        size = (fit.resized_width, fit.resized_height)
+        cv2.resize(image, size, dst=inner, interpolation=cv2.INTER_LINEAR)
+    picture[: fit.top] = pad_value
+    picture[bottom:] = pad_value
+    picture[fit.top : bottom, : fit.left] = pad_value
+    picture[fit.top : bottom, right:] = pad_value
+    return picture, fit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -69,6 +71,26 @@ def load_picture(picture: Picture) -> Loaded:
     return Loaded(picture)
 
 
+class _Scratch(threading.local):
+    """A thread's picture and planes between resizing and scaling.
+
+    Fresh arrays of this size come from the operating system page by page, which takes longer
+    than all the arithmetic.
+    """
+
+    def __init__(self) -> None:
+        self.picture = np.empty((0, 0, 3), np.uint8)
+        self.planes: list[NDArray[np.uint8]] = []
+
+    def fit(self, height: int, width: int) -> None:
+        if self.picture.shape[:2] != (height, width):
+            self.picture = np.empty((height, width, 3), np.uint8)
+            self.planes = [np.empty((height, width), np.uint8) for _ in range(3)]
+
+
+_scratch = _Scratch()
+
+
 def fill(image: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.float32]) -> Letterbox:
     """Letterbox a BGR picture into a network input: RGB, scaled, channels first.
 
@@ -82,8 +104,34 @@ def fill(image: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.float32]) ->
     Returns:
         The transform that was applied.
     """
-    picture, fit = letterbox(image, out.shape[1], out.shape[2], spec.pad_value)
+    height, width = out.shape[1:]
+    _scratch.fit(height, width)
+    picture, fit = letterbox(image, height, width, spec.pad_value, _scratch.picture)
+    cv2.split(picture, _scratch.planes)
     scale = np.float32(spec.scale)
-    for channel, plane in zip((2, 1, 0), cv2.split(picture), strict=True):
+    for channel, plane in zip((2, 1, 0), _scratch.planes, strict=True):
         np.multiply(plane, scale, out=out[channel], dtype=np.float32)
     return fit
+
+
+class Buffers:
+    """Network inputs of one shape, used again; any thread may take and give.
+
+    Args:
+        height, width: of the network's input.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._shape = (3, height, width)
+        self._free: deque[NDArray[np.float32]] = deque()
+
+    def take(self) -> NDArray[np.float32]:
+        """Return an array (3, height, width) of any content."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return np.empty(self._shape, np.float32)
+
+    def give(self, array: NDArray[np.float32]) -> None:
+        """Hand back an array that is not used any more."""
+        self._free.append(array)

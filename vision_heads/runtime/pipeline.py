@@ -22,7 +22,7 @@ from vision_heads.errors import require
 from vision_heads.media.images import ImageError
 from vision_heads.results import Failure, Result
 from vision_heads.runtime.engines import Engine
-from vision_heads.runtime.inputs import Loaded, Picture, load_picture
+from vision_heads.runtime.inputs import Buffers, Loaded, Picture, load_picture
 from vision_heads.runtime.request import Request
 from vision_heads.runtime.tasks import Prepared, SlicedTask, Task, WholeTask, prepare
 
@@ -88,6 +88,7 @@ def _stream(
 ) -> Generator[Result | Failure, None, None]:
     size = 1 if request.slicing else request.batch
     source = iter(images)
+    buffers = Buffers(request.height, request.width)
     reading: deque[Future[Prepared | Loaded | Failure]] = deque()
     running: deque[_Pending] = deque()
     read_pool = ThreadPoolExecutor(readers, thread_name_prefix="vh-read")
@@ -99,7 +100,7 @@ def _stream(
                 picture = next(source)
             except StopIteration:
                 return
-            reading.append(read_pool.submit(_read, picture, engine, request))
+            reading.append(read_pool.submit(_read, picture, engine, request, buffers))
 
     try:
         read_ahead()
@@ -108,7 +109,9 @@ def _stream(
             while reading and len(running) <= parallel:
                 batch = [reading.popleft() for _ in range(min(size, len(reading)))]
                 read_ahead()
-                running.append(_start(engine, request, [item.result() for item in batch], run_pool))
+                running.append(
+                    _start(engine, request, [item.result() for item in batch], buffers, run_pool)
+                )
             yield from running.popleft().results()
     finally:
         for pool in (read_pool, run_pool):
@@ -119,21 +122,24 @@ def _start(
     engine: Engine,
     request: Request,
     items: list[Prepared | Loaded | Failure],
+    buffers: Buffers,
     pool: ThreadPoolExecutor,
 ) -> _Pending:
     task: Task | None = None
     prepared = [item for item in items if isinstance(item, Prepared)]
     loaded = [item for item in items if isinstance(item, Loaded)]
     if prepared:
-        task = WholeTask(engine, request, prepared)
+        task = WholeTask(engine, request, prepared, buffers)
     elif loaded and request.slicing is not None:
         task = SlicedTask(engine, request, request.slicing, loaded[0])
     return _Pending(items, task, pool.submit(task.infer) if task else None)
 
 
-def _read(picture: Picture, engine: Engine, request: Request) -> Prepared | Loaded | Failure:
+def _read(
+    picture: Picture, engine: Engine, request: Request, buffers: Buffers
+) -> Prepared | Loaded | Failure:
     try:
         loaded = load_picture(picture)
     except ImageError as error:
         return Failure(str(picture), str(error))
-    return loaded if request.slicing else prepare(loaded, engine, request)
+    return loaded if request.slicing else prepare(loaded, engine, request, buffers)

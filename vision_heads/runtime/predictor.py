@@ -9,7 +9,7 @@ from typing import overload
 from vision_heads.heads.base import DecodeOptions
 from vision_heads.results import Failure, Result
 from vision_heads.runtime.engines import Engine, open_engine
-from vision_heads.runtime.inputs import Picture, load_picture
+from vision_heads.runtime.inputs import Buffers, Picture, load_picture
 from vision_heads.runtime.pipeline import stream
 from vision_heads.runtime.request import Request, make_request
 from vision_heads.runtime.slicing import Slicing
@@ -207,6 +207,7 @@ class Predictor:
         if request.slicing is not None:
             task = SlicedTask(self._engine, request, request.slicing, loaded[0])
         else:
-            prepared = [prepare(one, self._engine, request) for one in loaded]
-            task = WholeTask(self._engine, request, prepared)
+            buffers = Buffers(request.height, request.width)
+            prepared = [prepare(one, self._engine, request, buffers) for one in loaded]
+            task = WholeTask(self._engine, request, prepared, buffers)
         return task.finish(task.infer())

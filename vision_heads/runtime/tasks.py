@@ -17,7 +17,7 @@ from vision_heads.geometry.letterbox import Letterbox, plan
 from vision_heads.heads.base import kind_of
 from vision_heads.results import Detections, Result
 from vision_heads.runtime.engines import Engine
-from vision_heads.runtime.inputs import Loaded, fill
+from vision_heads.runtime.inputs import Buffers, Loaded, fill
 from vision_heads.runtime.request import Request
 from vision_heads.runtime.slicing import (
     WHOLE,
@@ -53,9 +53,9 @@ class Prepared:
     fit: Letterbox
 
 
-def prepare(loaded: Loaded, engine: Engine, request: Request) -> Prepared:
+def prepare(loaded: Loaded, engine: Engine, request: Request, buffers: Buffers) -> Prepared:
     """Letterbox a picture into an input of its own."""
-    tensor = np.empty((3, request.height, request.width), np.float32)
+    tensor = buffers.take()
     return Prepared(loaded, tensor, fill(loaded.image, engine.spec.input, tensor))
 
 
@@ -66,12 +66,16 @@ class WholeTask:
     engine: Engine
     request: Request
     pictures: Sequence[Prepared]
+    buffers: Buffers
 
     def infer(self) -> dict[str, Floats]:
         """Run all pictures in one call."""
         tensors = [picture.tensor for picture in self.pictures]
         images = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
-        return self.engine.run(images, list(self.request.options))
+        outputs = self.engine.run(images, list(self.request.options))
+        for tensor in tensors:
+            self.buffers.give(tensor)
+        return outputs
 
     def finish(self, outputs: Mapping[str, Floats]) -> list[Result]:
         """Decode each picture's row and map its boxes back."""
@@ -103,12 +107,12 @@ class SlicedTask:
         crops = self._views()
         parts = []
         size = self.request.batch
+        images = np.empty((size, 3, self.request.height, self.request.width), np.float32)
         for start in range(0, len(crops), size):
             group = crops[start : start + size]
-            images = np.empty((len(group), 3, self.request.height, self.request.width), np.float32)
-            for (x1, y1, x2, y2), out in zip(group.tolist(), images, strict=True):
+            for (x1, y1, x2, y2), out in zip(group.tolist(), images, strict=False):
                 fill(self.loaded.image[y1:y2, x1:x2], self.engine.spec.input, out)
-            parts.append(self.engine.run(images, list(self.request.options)))
+            parts.append(self.engine.run(images[: len(group)], list(self.request.options)))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def finish(self, outputs: Mapping[str, Floats]) -> list[Result]:
