@@ -7,6 +7,7 @@ without any stored random state.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -352,6 +353,8 @@ def _as_it_is(batch: Any) -> Any:
 def _start_worker(_: int) -> None:
     # One process a worker; OpenCV's threads would fight over the cores.
     cv2.setNumThreads(0)
+    # Ctrl-C is the training's to answer; it ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _check(

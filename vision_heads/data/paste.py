@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_heads.data.warp import Floats, Labels, Picture
+from vision_heads.data.warp import PAD_VALUE, Floats, Labels, Picture
 from vision_heads.geometry.boxes import area, intersection_matrix
 
 TRIES = 8
@@ -42,7 +42,7 @@ def paste_small(
     taken = np.concatenate([labels.boxes, labels.ignore])
     copies, of = [], []
     for i in chosen:
-        place = _find_place(labels.boxes[i], taken, canvas.shape[:2], rng)
+        place = _find_place(labels.boxes[i], taken, picture, rng)
         if place is not None:
             _paste(canvas, picture, labels.boxes[i], place)
             copy = labels.boxes[i] + np.array([*place, *place], np.float32)
@@ -65,20 +65,22 @@ def _is_clear(labels: Labels, index: int) -> bool:
 
 
 def _find_place(
-    box: Floats, taken: Floats, size: tuple[int, ...], rng: np.random.Generator
+    box: Floats, taken: Floats, picture: Picture, rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    """Return a whole-pixel move (x, y) to a free place on a canvas of (height, width)."""
+    """Return a whole-pixel move (x, y) to a free place of the picture."""
     low = -np.floor(box[:2]).astype(int)
-    high = np.array([size[1], size[0]]) - np.ceil(box[2:]).astype(int)
+    high = np.array(picture.shape[1::-1]) - np.ceil(box[2:]).astype(int)
     tries = rng.integers(low, high, (TRIES, 2), endpoint=True)
     moved = box + np.concatenate([tries, tries], 1).astype(np.float32)
     shared = intersection_matrix(moved, taken)
     least = np.minimum(area(moved)[:, None], area(taken)[None])
     free = (shared <= MAX_COVERED * least).all(1)
-    if not free.any():
-        return None
-    x, y = tries[int(free.argmax())]
-    return int(x), int(y)
+    for x, y in tries[free].tolist():
+        x1, y1, x2, y2 = np.floor(box + np.array([x, y, x, y])).astype(int).tolist()
+        # Nothing stands on the grey beside the pictures.
+        if (picture[y1 : y2 + 1, x1 : x2 + 1] == PAD_VALUE).all(-1).mean() < MAX_COVERED:
+            return x, y
+    return None
 
 
 def _paste(canvas: Picture, picture: Picture, box: Floats, move: tuple[int, int]) -> None:

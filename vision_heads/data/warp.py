@@ -139,7 +139,7 @@ def warp_labels(
     # Labels may stick out of the picture; on a mosaic that would reach the neighbour.
     inside = clip(sample.boxes, sample.width, sample.height)
     hull = transform_boxes(inside, matrix)
-    seen = clip(hull, width, height)
+    seen = _seen(inside, hull, matrix, size)
     full, left = area(hull), area(seen)
     sides = (seen[:, 2:] - seen[:, :2]).min(1, initial=np.inf)
     keep = (sides >= min_box - 1e-4) & (left >= min_visible * full) & (left > 0)
@@ -152,6 +152,23 @@ def warp_labels(
         ignore.astype(np.float32),
         _warp_rotations(sample, matrix, keep),
     )
+
+
+def _seen(
+    boxes: NDArray[np.floating], hull: NDArray[np.float64], matrix: Matrix, size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Hulls of what is in view of each mapped box; turned boxes are cut before, not after."""
+    height, width = size
+    seen = np.asarray(clip(hull, width, height))
+    if is_upright(matrix):
+        return seen
+    view = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    for i in np.flatnonzero((seen != hull).any(1) & (area(seen) > 0)):
+        corners = transform_points(boxes[i][[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2), matrix)
+        _, part = cv2.intersectConvexConvex(corners.astype(np.float32), view)
+        points = np.asarray(part, np.float64).reshape(-1, 2) if part is not None else corners[:0]
+        seen[i] = [*points.min(0), *points.max(0)] if len(points) else 0
+    return np.asarray(clip(seen, width, height), np.float64)
 
 
 def _warp_rotations(sample: Sample, matrix: Matrix, keep: NDArray[np.bool_]) -> Floats:
