@@ -172,6 +172,14 @@ def test_every_kind_gives_a_whole_picture_with_sound_labels(kind: str) -> None:
     assert set(scene.labels) <= set(range(len(NAMES)))
 
 
+@pytest.mark.parametrize(("altitude", "seeds"), [(8, 8), (60, 4), (400, 1)])
+def test_no_seed_breaks_the_generator(altitude: float, seeds: int) -> None:
+    for seed in range(1000, 1000 + seeds):
+        scene = render_scene(seed, 96, 64, view=View(altitude=altitude, tilt=60))
+        assert np.isfinite(scene.boxes).all()
+    assert render_scene(1, 64, 160, view=View(tilt=60)).image.shape == (160, 64, 3)
+
+
 def test_hidden_objects_become_ignore_areas_of_their_class() -> None:
     from vision_heads.data.synthetic.scene import _Stage
 

@@ -23,6 +23,8 @@ VISIBLE = 0.25
 SMALLEST = 2.5
 """An object whose visible box is narrower, in pixels, becomes an ignore area of its class."""
 _FIELD = np.radians(62.0)
+_FARTHEST = 500.0
+"""Metres of ground ahead of the camera that the upper edge may show."""
 
 
 @dataclass(slots=True)
@@ -56,7 +58,8 @@ class View:
 
     Attributes:
         altitude: metres above the ground, 8..400.
-        tilt: degrees away from straight down, 0..60.
+        tilt: degrees away from straight down, 0..60; less is taken where the picture would
+            show the horizon or more than 500 m ahead.
         busy: how full streets are; 1 is a normal day.
     """
 
@@ -214,9 +217,10 @@ def _aim(kind: Kind, size: tuple[int, int], view: View, rng: np.random.Generator
     require(0 <= tilt <= 60, f"tilt: must be 0..60 degrees, got {tilt}")
     width, height = size
     focal = max(width, height) / 2 / np.tan(_FIELD / 2)
-    # Keep the upper edge clear of the horizon, whatever the picture's shape.
+    # Keep the upper edge clear of the horizon, and the town that is in view of a bounded size.
     upper = np.arctan(height / 2 / focal)
-    lean = min(float(np.radians(tilt)), float(np.radians(80) - upper))
+    steepest = min(np.radians(80), np.arctan(_FARTHEST / altitude)) - upper
+    lean = min(float(np.radians(tilt)), max(float(steepest), 0.0))
     target = _target(kind, rng)
     along = rng.uniform() < 0.62
     turn = rng.choice([0, 1, 2, 3]) * np.pi / 2 + rng.normal(0, 0.12)

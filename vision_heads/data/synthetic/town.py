@@ -180,8 +180,8 @@ def _house(town: Town, rect: Rect, rng: np.random.Generator) -> None:
     wide, deep = min(wide, x1 - x0 - 3), min(deep, y1 - y0 - 3)
     if min(wide, deep) < 5:
         return
-    left = rng.uniform(x0 + 1.5, x1 - wide - 1.5)
-    low = rng.uniform(y0 + 1.5, y1 - deep - 1.5)
+    left = x0 + 1.5 + rng.uniform() * (x1 - x0 - wide - 3)
+    low = y0 + 1.5 + rng.uniform() * (y1 - y0 - deep - 3)
     house = (left, low, left + wide, low + deep)
     drive = (left + wide * 0.1, y0 - Town.PAVEMENT * 0.2, left + wide * 0.1 + 2.8, low)
     if low - y0 > 5.5:
