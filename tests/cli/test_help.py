@@ -1,0 +1,99 @@
+"""Help that is complete, exit codes that mean what they say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from vision_heads.cli.main import COMMANDS, app
+from vision_heads.version import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _commands() -> dict[str, object]:
+    """Return every command that does something, by the words that call it."""
+    found, waiting = {}, [("vh", typer.main.get_command(app))]
+    while waiting:
+        words, command = waiting.pop()
+        if hasattr(command, "commands"):
+            waiting += [(f"{words} {name}", inner) for name, inner in command.commands.items()]
+        else:
+            found[words] = command
+    return found
+
+
+def vh(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vision_heads", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **more},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_every_command_is_there():
+    assert {words.split()[1] for words in _commands()} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", sorted(_commands()))
+def test_help_has_a_summary_an_example_and_every_option(words):
+    command = _commands()[words]
+    text = command.help or ""
+    assert text.strip().splitlines()[0].strip().endswith((".", ",", ")")) or len(text) > 80
+    assert "xample" in text, f"{words} has no example"
+    assert f"{words} " in text or f"{words}\n" in text, f"the examples of {words} do not call it"
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{words}: {parameter.name} has no help"
+
+
+def test_version_and_help_exit_with_0():
+    assert vh("--version").stdout.strip() == f"vision_heads {__version__}"
+    shown = vh("--help")
+    assert shown.returncode == 0
+    for name in COMMANDS:
+        assert f" {name} " in shown.stdout
+        assert vh(name, "--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nothing",),
+        ("info",),
+        ("info", "none.onnx"),
+        ("info", "--size", "x"),
+        ("export", "none.safetensors"),
+        ("detect", "none.jpg", "--weights", "none.onnx"),
+        ("detect", "--conf", "2"),
+        ("eval", "none.onnx", "--data", "none.yaml"),
+        ("train", "none.yaml"),
+        ("data", "check", "none.yaml"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_of_the_user_is_2_and_no_traceback(words):
+    done = vh(*words)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_a_fault_of_ours_is_1(tmp_path):
+    """A command that breaks inside must not look like the user's mistake."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import vision_heads.runtime.engines as engines\n"
+        "def broken(path):\n    raise ZeroDivisionError('a fault')\n"
+        "engines.resolve_weights = broken\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    done = vh("info", "anything.onnx", PYTHONPATH=path)
+    assert done.returncode == 1, done.stderr
+    assert "a fault" in done.stderr
