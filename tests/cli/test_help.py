@@ -28,10 +28,11 @@ def _commands() -> dict[str, object]:
     return found
 
 
-def vh(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+def vh(*words: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "vision_heads", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **more},
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=120,
@@ -97,3 +98,27 @@ def test_a_fault_of_ours_is_1(tmp_path):
     done = vh("info", "anything.onnx", PYTHONPATH=path)
     assert done.returncode == 1, done.stderr
     assert "a fault" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--head", "a=detect:demo"),
+        ("info", "--size", "n"),
+        ("export", "m.safetensors"),
+        ("info", "m.safetensors"),
+        ("detect", "--weights", "m.safetensors"),
+        ("eval", "m.safetensors", "--data", "demo"),
+    ],
+    ids=" ".join,
+)
+def test_without_torch_a_command_says_what_to_install(words, tmp_path):
+    blocked = ("torch", "ultralytics", "safetensors", "albumentations", "faster_coco_eval")
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys\nfor name in {blocked}:\n    sys.modules[name] = None\n"
+    )
+    (tmp_path / "m.safetensors").write_bytes(b"never read")
+    done = vh(*words, cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert done.returncode == 2, done.stderr
+    assert 'pip install "vision-heads[train]"' in done.stderr
+    assert "Traceback" not in done.stderr

@@ -28,6 +28,8 @@ def torch_module(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
+        if (error.name or "vision_heads").partition(".")[0] == "vision_heads":
+            raise  # a fault of ours, which no install would mend
         raise UserError(f'this needs {error.name}: pip install "vision-heads[train]"') from error
 
 

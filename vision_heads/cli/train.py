@@ -120,7 +120,9 @@ def train(
     ] = False,
 ) -> None:
     """See EXAMPLES."""
-    from vision_heads.training.run import Flags, start_run  # noqa: PLC0415
+    from vision_heads.cli.models import torch_module  # noqa: PLC0415
+
+    run = torch_module("vision_heads.training.run")
 
     flags: dict[str, Any] = {
         key: value
@@ -146,7 +148,7 @@ def train(
     for text in set_ or ():
         assign(flags, text)
     command = "vh " + shlex.join(sys.argv[1:])
-    start_run(Flags(config, flags, out, command, resume=resume, overwrite=overwrite))
+    run.start_run(run.Flags(config, flags, out, command, resume=resume, overwrite=overwrite))
 
 
 def _pixels(text: str | None) -> list[int] | None:
