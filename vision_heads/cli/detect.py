@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -117,6 +118,9 @@ def detect(
     ] = None,
 ) -> None:
     """Detect objects in pictures."""
+    # Decoders report damaged files by themselves, across the progress bar; so do we, by name.
+    # OpenCV looks for this when it is imported; a call for it is not in every version.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2  # noqa: PLC0415
 
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
@@ -132,8 +136,6 @@ def detect(
     _say_what_is_left_out(pictures)
     slicing = _slicing(slice_size, overlap, merge, metric)
 
-    # Decoders report damaged files by themselves, across the progress bar; so do we, by name.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     cv2.setNumThreads(1)  # pictures are read side by side already
     file = resolve_weights(weights)
     plan = plan_threads(threads, len(pictures.files), share=file.suffix == ".onnx")
