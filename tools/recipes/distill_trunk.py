@@ -110,7 +110,9 @@ class Matcher(nn.Module):
         losses = []
         for place, (target, whiten) in enumerate(zip(wanted, self.whiten, strict=True)):
             level = first + place
-            guess = self.adapters[f"{first}-{level}"](pyramid[level].float())
+            height, width = target.shape[2:]
+            seen = pyramid[level][:, :, :height, :width]
+            guess = self.adapters[f"{first}-{level}"](seen.float())
             losses.append(functional.mse_loss(guess, whiten(target).clamp(-5, 5)))
         return torch.stack(losses).mean()
 
@@ -128,10 +130,17 @@ def batches(split: DataSplit, batch: int, epochs: int, seed: int) -> Iterator[np
 
 
 def halve(images: np.ndarray) -> np.ndarray:
-    """(B, 3, H, W) to half the size, averaging: what a camera twice as far would see."""
-    flat = images.reshape(-1, SIDE, SIDE)
-    small = [cv2.resize(p, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA) for p in flat]
-    return np.stack(small).reshape(len(images), 3, SIDE // 2, SIDE // 2)
+    """(B, 3, 416, 416) to half the size, averaging: what a camera twice as far would see.
+
+    Grey fills up to 224, as the network's sides are multiples of 32.
+    """
+    half = SIDE // 2
+    small = np.full((len(images), 3, 224, 224), 114, np.uint8)
+    for picture, out in zip(
+        images.reshape(-1, SIDE, SIDE), small.reshape(-1, 224, 224), strict=True
+    ):
+        out[:half, :half] = cv2.resize(picture, (half, half), interpolation=cv2.INTER_AREA)
+    return small
 
 
 def distil(args: argparse.Namespace, network: Network, split: DataSplit) -> float:
