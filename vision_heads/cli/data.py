@@ -100,7 +100,7 @@ def check(
 
 
 @data_app.command()
-def convert(  # noqa: PLR0917
+def convert(
     card: CardArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")],
     to: Annotated[str, typer.Option("--to", metavar="coco|yolo|voc", help="The new format.")],

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
     """Add the command `synth` to the group `vh data`."""
 
     @app.command("synth", help=_EXAMPLES, no_args_is_help=True)
-    def synth(  # noqa: PLR0917
+    def synth(
         out: Annotated[Path, typer.Argument(help="Folder to write; made if it is not there.")],
         count: Annotated[int, typer.Option(help="Pictures in OUT/train.")] = 300,
         val: Annotated[int, typer.Option(help="Pictures in OUT/val.", min=0)] = 0,
