@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import supervision
 
 
+POSE_FIELDS = ("pitch", "yaw", "roll", "rotation")
+"""What records of head poses have beyond those of boxes."""
+
+
 @dataclass(slots=True)
 class Detections:
     """Results of one head on one picture, best first.
@@ -25,7 +29,8 @@ class Detections:
         class_id: (N,) int64 indices into `names`.
         names: the head's class names.
         category_ids: the data set's own id of each class.
-        rotation: (N, 3, 3) float32 head rotations, or None for kinds without a pose.
+        rotation: (N, 3, 3) float32 head rotations in image axes (x right, y down, third column
+            = where the nose points), or None for kinds without a pose.
     """
 
     xyxy: NDArray[np.float32]
@@ -43,6 +48,10 @@ class Detections:
             self.category_ids = tuple(range(len(self.names)))
         if not len(self.xyxy) == len(self.score) == len(self.class_id):
             raise ValueError("xyxy, score and class_id differ in length")
+        if self.rotation is not None:
+            self.rotation = np.asarray(self.rotation, np.float32).reshape(-1, 3, 3)
+            if len(self.rotation) != len(self.score):
+                raise ValueError("xyxy and rotation differ in length")
 
     @classmethod
     def empty(cls, names: tuple[str, ...], category_ids: tuple[int, ...] = ()) -> Detections:
@@ -81,8 +90,30 @@ class Detections:
         number = np.bincount(self.class_id, minlength=len(self.names))
         return {name: int(n) for name, n in zip(self.names, number, strict=True) if n}
 
+    def euler(self, convention: str = "directmhp") -> NDArray[np.float64]:
+        """Return each head's angles.
+
+        Args:
+            convention: one of `vision_heads.geometry.rotations`, e.g. "directmhp", "300w-lp".
+
+        Returns:
+            (N, 3) [pitch, yaw, roll] in degrees; NaN where the rotation is unknown.
+
+        Raises:
+            UserError: these detections have no poses, or the convention is unknown.
+        """
+        if self.rotation is None:
+            raise UserError("euler(): these detections have no rotation; their head finds no poses")
+        from vision_heads.geometry.rotations import to_euler  # noqa: PLC0415
+
+        return to_euler(self.rotation, convention)
+
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return plain Python records: class, category_id, score, box (xyxy)."""
+        """Return plain Python records: class, category_id, score, box (xyxy).
+
+        Of head poses also pitch, yaw, roll (degrees, DirectMHP's convention) and rotation (3
+        rows); None where unknown.
+        """
         # Rounded as float64: a rounded float32 would still print all its digits.
         boxes = self.xyxy.astype(np.float64).round(2).tolist()
         scores = self.score.astype(np.float64).round(5).tolist()
@@ -93,11 +124,30 @@ class Detections:
                 "score": score,
                 "box": box,
             }
-            for box, score, label in zip(boxes, scores, self.class_id.tolist(), strict=True)
+            | pose
+            for box, score, label, pose in zip(
+                boxes, scores, self.class_id.tolist(), self._poses(), strict=True
+            )
+        ]
+
+    def _poses(self) -> list[dict[str, Any]]:
+        """Each row's pose as plain numbers; empty records for a kind without poses."""
+        if self.rotation is None:
+            return [{} for _ in range(len(self))]
+        angles = self.euler().round(3).tolist()
+        matrices = self.rotation.astype(np.float64).round(6).tolist()
+        return [
+            dict(zip(POSE_FIELDS, (*angle, matrix), strict=True))
+            if np.isfinite(angle).all()
+            else dict.fromkeys(POSE_FIELDS)
+            for angle, matrix in zip(angles, matrices, strict=True)
         ]
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
-        """Return COCO results: bbox is x, y, width, height; ids are the data set's own."""
+        """Return COCO results: bbox is x, y, width, height; ids are the data set's own.
+
+        Head poses are added as pitch, yaw, roll and rotation, as in `to_dicts`.
+        """
         corners = self.xyxy.astype(np.float64)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         scores = self.score.astype(np.float64).round(6).tolist()
@@ -109,7 +159,10 @@ class Detections:
                 "bbox": box,
                 "score": score,
             }
-            for box, score, label in zip(boxes.round(3).tolist(), scores, labels, strict=True)
+            | pose
+            for box, score, label, pose in zip(
+                boxes.round(3).tolist(), scores, labels, self._poses(), strict=True
+            )
         ]
 
     def to_supervision(self) -> supervision.Detections:

@@ -22,7 +22,7 @@ from vision_heads.spec import HeadSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-KINDS = ("detect",)
+KINDS = ("detect", "headpose")
 """Registered kinds; each names a sub-package of `vision_heads.heads`."""
 
 

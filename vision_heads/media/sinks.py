@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 import cv2
 import numpy as np
@@ -22,6 +22,11 @@ from vision_heads.geometry.boxes import xyxy_to_xywh
 from vision_heads.results import Failure, Result
 
 JPEG_QUALITY = 90
+CSV_COLUMNS = ("source", "head", "class", "category_id", "score", "x1", "y1", "x2", "y2")
+CSV_POSE_COLUMNS = (
+    *("pitch", "yaw", "roll"),
+    *(f"r{row}{column}" for row in (1, 2, 3) for column in (1, 2, 3)),
+)
 
 
 class Sink(Protocol):
@@ -83,7 +88,11 @@ class JsonSink:
 
 
 class CsvSink:
-    """One row a detection: source, head, class, category_id, score, x1, y1, x2, y2 in pixels."""
+    """One row a detection: source, head, class, category_id, score, x1, y1, x2, y2 in pixels.
+
+    Where a head finds poses, pitch, yaw, roll in degrees (DirectMHP's convention) and the matrix
+    r11..r33, row by row, follow; they are empty for other heads and unknown poses.
+    """
 
     needs_image = False
 
@@ -91,26 +100,44 @@ class CsvSink:
         self._path = path
         self._file = _open(path)
         self._rows = csv.writer(self._file)
-        with _named_errors(path):
-            self._rows.writerow(
-                ("source", "head", "class", "category_id", "score", "x1", "y1", "x2", "y2")
-            )
+        self._columns: tuple[str, ...] = ()
 
     def write(self, name: str, result: Result | Failure) -> None:
         """Append a picture's rows; a failure has none."""
         if isinstance(result, Failure):
             return
+        self._start(any(found.rotation is not None for found in result.heads.values()))
         with _named_errors(self._path):
             for head, found in result.heads.items():
-                self._rows.writerows(
-                    (result.source, head, d["class"], d["category_id"], d["score"], *d["box"])
-                    for d in found.to_dicts()
-                )
+                for record in found.to_dicts():
+                    row = _flat_record(record) | {"source": result.source, "head": head}
+                    self._rows.writerow([row.get(column, "") for column in self._columns])
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; without any result it holds the plain header."""
+        if not self._file.closed:
+            self._start(False)
         with _named_errors(self._path):
             self._file.close()
+
+    def _start(self, posed: bool) -> None:
+        """Write the header before the first row: only then it is known what heads there are."""
+        if not self._columns:
+            self._columns = CSV_COLUMNS + (CSV_POSE_COLUMNS if posed else ())
+            with _named_errors(self._path):
+                self._rows.writerow(self._columns)
+
+
+def _flat_record(record: dict[str, Any]) -> dict[str, Any]:
+    """Give each number of a record's box and rotation a column of its own."""
+    flat = record | dict(zip(("x1", "y1", "x2", "y2"), record["box"], strict=True))
+    if record.get("rotation") is not None:
+        flat |= {
+            f"r{row}{column}": value
+            for row, values in enumerate(record["rotation"], 1)
+            for column, value in enumerate(values, 1)
+        }
+    return flat
 
 
 class TextSink:

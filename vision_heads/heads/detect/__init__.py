@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vision_heads.heads.base import DecodeOptions, HeadKind
 from vision_heads.heads.detect.decode import decode as decode_candidates
-from vision_heads.heads.detect.options import options_of
+from vision_heads.heads.detect.options import DetectOptions, options_of
 from vision_heads.results import Detections
 from vision_heads.spec import HeadSpec
 
@@ -26,7 +26,7 @@ class DetectKind:
 
     def check(self, spec: HeadSpec) -> None:
         """Raise `UserError` naming the option that this kind does not know or accept."""
-        options_of(spec)
+        options_of(spec, DetectOptions)
 
     def build(self, spec: HeadSpec, channels: Mapping[int, int]) -> nn.Module:
         """Build the torch module on levels of the given channel counts."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,13 +36,30 @@ def decode(
         At most `options.max_det` detections in network pixels, best first; equal scores in the
         order of the candidates.
     """
+    chosen = choose(boxes, scores, options)
+    return Detections(
+        boxes[chosen.rows], chosen.scores, chosen.labels, spec.classes, spec.category_ids
+    )
+
+
+class Chosen(NamedTuple):
+    """Candidates that become results, best first: rows (N,), class indices (N,), scores (N,)."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def choose(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], options: DecodeOptions
+) -> Chosen:
+    """Threshold, limits and NMS: what `decode` keeps, for kinds that carry more than boxes."""
     rows, labels, values = _select(scores, options)
     if len(values) > MAX_CANDIDATES:
         best = np.sort(np.argsort(-values, kind="stable")[:MAX_CANDIDATES])
         rows, labels, values = rows[best], labels[best], values[best]
-    chosen = boxes[rows]
-    kept = nms(chosen, values, labels, options.iou, options.max_det)
-    return Detections(chosen[kept], values[kept], labels[kept], spec.classes, spec.category_ids)
+    kept = nms(boxes[rows], values, labels, options.iou, options.max_det)
+    return Chosen(rows[kept], labels[kept], values[kept])
 
 
 def _select(

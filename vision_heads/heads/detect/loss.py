@@ -35,9 +35,15 @@ class DetectLoss(nn.Module):
 
     def forward(self, raw: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Return the weighted losses "box", "class" and "dfl", each a mean over assigned scores."""
+        return self.assigned(raw, targets)[0]
+
+    def assigned(
+        self, raw: Mapping[str, Tensor], targets: Targets
+    ) -> tuple[dict[str, Tensor], Assignment]:
+        """Return the losses, and which cells they took for which boxes."""
         grids = [Grid.of(level, raw[f"scores/{level}"]) for level in self.levels]
-        logits = _flat(raw, "scores", self.levels)
-        spread = _flat(raw, "boxes", self.levels)
+        logits = flat_cells(raw, "scores", self.levels)
+        spread = flat_cells(raw, "boxes", self.levels)
         centers, strides = centers_and_strides(grids, logits.device)
         cells = len(centers)
         found = self._assign(logits, spread, targets, grids, centers, strides)
@@ -59,11 +65,12 @@ class DetectLoss(nn.Module):
             strides[anchor],
             found.score,
         )
-        return {
+        losses = {
             "box": box_loss / total * self.options.box_gain,
             "class": class_loss * self.options.class_gain,
             "dfl": dfl_loss / total * self.options.dfl_gain,
         }
+        return losses, found
 
     @torch.no_grad()
     def _assign(
@@ -134,7 +141,7 @@ def global_mean(score_sum: Tensor) -> Tensor:
     return total.clamp(min=1) / torch.distributed.get_world_size()
 
 
-def _flat(raw: Mapping[str, Tensor], name: str, levels: tuple[int, ...]) -> Tensor:
+def flat_cells(raw: Mapping[str, Tensor], name: str, levels: tuple[int, ...]) -> Tensor:
     """Concatenate a prediction's levels to (B, A, C), FP32: half precision cannot sum BCE."""
     return (
         torch.cat([raw[f"{name}/{level}"].flatten(2) for level in levels], 2)

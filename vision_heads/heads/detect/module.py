@@ -16,7 +16,7 @@ from vision_heads._ultralytics import Conv, DWConv
 from vision_heads.heads.base import Targets
 from vision_heads.heads.detect.anchors import Grid, centers_and_strides, distances_to_boxes
 from vision_heads.heads.detect.loss import DetectLoss
-from vision_heads.heads.detect.options import options_of
+from vision_heads.heads.detect.options import DetectOptions, options_of
 from vision_heads.spec import HeadSpec
 
 
@@ -26,11 +26,14 @@ class DetectHead(nn.Module):
     Args:
         spec: of this head.
         channels: of the pyramid's maps by level.
+        options: validated ones, of a kind that adds to this one; the spec's own when None.
     """
 
-    def __init__(self, spec: HeadSpec, channels: Mapping[int, int]) -> None:
+    def __init__(
+        self, spec: HeadSpec, channels: Mapping[int, int], options: DetectOptions | None = None
+    ) -> None:
         super().__init__()
-        options = options_of(spec)
+        options = options or options_of(spec, DetectOptions)
         self.levels = spec.levels
         self.reg_max = options.reg_max
         self.classes = len(spec.classes)
@@ -40,7 +43,7 @@ class DetectHead(nn.Module):
         self.class_branches = nn.ModuleDict()
         for level in self.levels:
             self.box_branches[f"p{level}"] = _box_branch(channels[level], self.reg_max)
-            self.class_branches[f"p{level}"] = _class_branch(
+            self.class_branches[f"p{level}"] = narrow_branch(
                 channels[level], class_width, self.classes
             )
         self.criterion = DetectLoss(self.classes, self.levels, options)
@@ -88,16 +91,31 @@ class DetectHead(nn.Module):
             "boxes" (B, K, 4) xyxy in network pixels, "scores" (B, K, classes) probabilities,
             best first; K is `candidates` or the number of cells if that is less.
         """
+        return self.decode_chosen(raw, self.choose(raw, candidates))
+
+    def decode_chosen(self, raw: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
+        """Decode the chosen cells (B, K); see `export`."""
+        scores = self.take(raw, "scores", chosen).sigmoid()
+        distances = self._expected(self.take(raw, "boxes", chosen))
         grids = [Grid.of(level, raw[f"scores/{level}"]) for level in self.levels]
-        scores = torch.cat([raw[f"scores/{level}"].flatten(2) for level in self.levels], 2).float()
-        boxes = torch.cat([raw[f"boxes/{level}"].flatten(2) for level in self.levels], 2).float()
-        best = scores.amax(1)
-        chosen = best.topk(min(candidates, best.shape[1]), dim=1).indices
-        scores = _take(scores, chosen).sigmoid()
-        distances = self._expected(_take(boxes, chosen))
         centers, strides = centers_and_strides(grids, distances.device)
         boxes = distances_to_boxes(distances, centers[chosen], strides[chosen])
         return {"boxes": boxes, "scores": scores}
+
+    def choose(self, raw: Mapping[str, Tensor], candidates: int) -> Tensor:
+        """Return the cells (B, K) of the best class scores, best first."""
+        best = self._cells(raw, "scores").float().amax(1)
+        return best.topk(min(candidates, best.shape[1]), dim=1).indices
+
+    def take(self, raw: Mapping[str, Tensor], name: str, chosen: Tensor) -> Tensor:
+        """Return prediction `name` of the chosen cells (B, K) as FP32 (B, K, C)."""
+        values = self._cells(raw, name)
+        index = chosen.unsqueeze(1).expand(-1, values.shape[1], -1)
+        return values.gather(2, index).transpose(1, 2).float()
+
+    def _cells(self, raw: Mapping[str, Tensor], name: str) -> Tensor:
+        """All levels of a prediction, (B, C, cells)."""
+        return torch.cat([raw[f"{name}/{level}"].flatten(2) for level in self.levels], 2)
 
     def _expected(self, logits: Tensor) -> Tensor:
         """(B, K, 4 * reg_max) logits to (B, K, 4) expected distances in cells."""
@@ -117,15 +135,11 @@ def _box_branch(channels: int, reg_max: int) -> nn.Sequential:
     )
 
 
-def _class_branch(channels: int, width: int, classes: int) -> nn.Sequential:
+def narrow_branch(channels: int, width: int, outputs: int) -> nn.Sequential:
+    """Return a depthwise branch: two stages `width` wide, then 1x1 to `outputs` channels."""
     return nn.Sequential(
         nn.Sequential(DWConv(channels, channels, 3), Conv(channels, width, 1)),
         nn.Sequential(DWConv(width, width, 3), Conv(width, width, 1)),
-        nn.Conv2d(width, classes, 1),
+        nn.Conv2d(width, outputs, 1),
     )
 
-
-def _take(values: Tensor, chosen: Tensor) -> Tensor:
-    """(B, C, A) at (B, K) to (B, K, C)."""
-    index = chosen.unsqueeze(1).expand(-1, values.shape[1], -1)
-    return values.gather(2, index).transpose(1, 2)

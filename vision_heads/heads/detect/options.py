@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,9 +35,12 @@ class DetectOptions(BaseModel):
     nwd_constant: Annotated[float, Field(gt=0)] = 12.8
 
 
-def options_of(spec: HeadSpec) -> DetectOptions:
-    """Validate a head's options; `UserError` names the head and the field."""
+Options = TypeVar("Options", bound=DetectOptions)
+
+
+def options_of(spec: HeadSpec, model: type[Options]) -> Options:
+    """Validate a head's options by a kind's model; `UserError` names the head and the field."""
     try:
-        return DetectOptions.model_validate(spec.options)
+        return model.model_validate(spec.options)
     except ValidationError as error:
         raise UserError(f"head {spec.name!r}: options.{first_problem(error)}") from error

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from vision_heads.geometry.rotations import to_euler  # noqa: E402
+from vision_heads.heads.headpose.rotate import (  # noqa: E402
+    EULER_RANGE,
+    euler_error,
+    from_columns,
+    from_euler_shares,
+    geodesic,
+)
+
+numbers = st.floats(-4, 4, width=32)
+
+
+def _about(axis, angle: float) -> torch.Tensor:
+    """Rotation by `angle` radians (float64) about an axis."""
+    x, y, z = (np.asarray(axis, float) / np.linalg.norm(axis)).tolist()
+    skew = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    eye = torch.eye(3, dtype=torch.float64)
+    return eye + math.sin(angle) * skew + (1 - math.cos(angle)) * (skew @ skew)
+
+
+@given(st.lists(numbers, min_size=6, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_columns_of_any_kind_become_a_rotation(values) -> None:
+    first, second = np.array(values[:3]), np.array(values[3:])
+    if np.linalg.norm(np.cross(first, second)) < 1e-3:
+        return
+    rotation = from_columns(torch.tensor(values, dtype=torch.float32))
+    torch.testing.assert_close(rotation.mT @ rotation, torch.eye(3), atol=2e-6, rtol=0)
+    assert float(torch.linalg.det(rotation)) == pytest.approx(1, abs=1e-5)
+    along = torch.tensor(values[:3]) / np.linalg.norm(first)
+    torch.testing.assert_close(rotation[:, 0], along.float(), atol=1e-5, rtol=0)
+
+
+def test_columns_of_a_rotation_give_it_back() -> None:
+    rotation = _about([1, 2, -0.5], 2.5).float()
+    torch.testing.assert_close(from_columns(torch.cat((rotation[:, 0], rotation[:, 1]))), rotation)
+
+
+@pytest.mark.parametrize("columns", [[0.0] * 6, [1, 0, 0, 1, 0, 0], [1, 0, 0, -3, 0, 0]])
+def test_degenerate_columns_have_finite_gradients(columns) -> None:
+    values = torch.tensor(columns, dtype=torch.float32, requires_grad=True)
+    geodesic(from_columns(values), torch.eye(3)).backward()
+    assert torch.isfinite(values.grad).all()
+
+
+@pytest.mark.parametrize("axis", [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, -2, 3]])
+@pytest.mark.parametrize("degrees", [0, 1e-4, 0.1, 1, 45, 90, 135, 179, 179.9, 179.9999, 180])
+def test_geodesic_is_the_angle_and_its_gradient_is_finite(axis, degrees: float) -> None:
+    other = _about(axis, math.radians(degrees)).float().requires_grad_()
+    start = _about([0.3, 1, 0.2], 1.0).float()
+    angle = geodesic(start, start @ other)
+    assert math.degrees(float(angle.detach())) == pytest.approx(degrees, abs=0.1)
+    angle.backward()
+    assert torch.isfinite(other.grad).all()
+
+
+def test_geodesic_still_pulls_near_180_degrees() -> None:
+    other = _about([0, 1, 0], math.radians(179)).float().requires_grad_()
+    geodesic(torch.eye(3), other).backward()
+    assert float(other.grad.norm()) > 0.5
+
+
+@pytest.mark.parametrize("side", [179.9, -179.9])
+def test_six_numbers_do_not_jump_where_yaw_does(side: float) -> None:
+    behind = from_euler_shares(torch.tensor([0.5, 1.0, 0.5]))
+    near = _about([0, 1, 0], math.radians(-side)).float()
+    columns, target = near[:, :2].T.reshape(6), behind
+    assert math.degrees(float(geodesic(from_columns(columns), target))) == pytest.approx(
+        0.1, abs=0.06
+    )
+
+
+@given(
+    st.floats(-89, 89, width=32), st.floats(-180, 180, width=32), st.floats(-89, 89, width=32)
+)
+@settings(max_examples=100, deadline=None)
+def test_euler_shares_are_directmhps_angles(pitch: float, yaw: float, roll: float) -> None:
+    if abs(abs(yaw) - 90) < 1:  # the lock, where pitch and roll are one
+        return
+    shares = torch.tensor([pitch, yaw, roll]) / torch.tensor(EULER_RANGE) + 0.5
+    rotation = from_euler_shares(shares).numpy()[None]
+    error = np.abs(to_euler(rotation, "directmhp")[0] - (pitch, yaw, roll))
+    assert np.minimum(error, 360 - error).max() < 0.05
+
+
+def test_positive_angles_go_where_the_convention_says() -> None:
+    def nose(pitch: float, yaw: float) -> list[float]:
+        shares = torch.tensor([pitch / 180 + 0.5, yaw / 360 + 0.5, 0.5])
+        return from_euler_shares(shares)[:, 2].tolist()
+
+    assert nose(0, 30)[0] < -0.4  # to the picture's left
+    assert nose(30, 0)[1] < -0.4  # up
+    turned = from_euler_shares(torch.tensor([0.5, 0.5, 0.5 + 30 / 180]))
+    assert turned[1, 0] > 0.4  # the picture's right side of the head went down: clockwise
+
+
+def test_yaw_error_takes_the_short_way() -> None:
+    a, b = torch.tensor([0.5, 0.99, 0.5]), torch.tensor([0.5, 0.01, 0.5])
+    assert float(euler_error(a, b)) == pytest.approx(0.02**2 / 3, rel=1e-3)

@@ -1,0 +1,58 @@
+"""Losses of the head-pose head: those of `detect`, and the rotation's over cells with a pose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vision_heads.geometry.rotations import to_euler
+from vision_heads.heads.base import Targets
+from vision_heads.heads.detect.loss import DetectLoss, flat_cells, global_mean
+from vision_heads.heads.headpose.options import HeadPoseOptions
+from vision_heads.heads.headpose.rotate import EULER_RANGE, euler_error, from_columns, geodesic
+
+
+class HeadPoseLoss(DetectLoss):
+    """Task-aligned training of boxes, classes and rotations.
+
+    Args:
+        classes: number of classes.
+        levels: pyramid levels of the raw predictions.
+        options: gains, assignment settings and the rotation's representation.
+    """
+
+    def __init__(self, classes: int, levels: tuple[int, ...], options: HeadPoseOptions) -> None:
+        super().__init__(classes, levels, options)
+        self.representation, self.rotation_gain = options.representation, options.gain
+
+    def forward(self, raw: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Return the weighted losses "box", "class", "dfl" and "rotation".
+
+        Rotations are learned where boxes are, each weighted by its cell's assigned score. A
+        head whose pose is unknown trains box and class only, and does not thin out the others:
+        the rotation loss is a mean over the scores of heads with a pose.
+        """
+        losses, found = self.assigned(raw, targets)
+        predicted = flat_cells(raw, "rotation", self.levels)
+        predicted = predicted.view(-1, predicted.shape[2])[found.cell]
+        score = found.score
+        if targets.rotations is None:
+            # Zero, but still with a gradient: every process must have one for every weight.
+            losses["rotation"] = predicted.sum() * 0
+            return losses
+        wanted = targets.rotations[found.box]
+        known = torch.isfinite(wanted).all(-1).all(-1)
+        predicted, wanted, score = predicted[known], wanted[known], score[known]
+        error = self._error(predicted, wanted)
+        losses["rotation"] = (error * score).sum() / global_mean(score.sum()) * self.rotation_gain
+        return losses
+
+    def _error(self, predicted: Tensor, wanted: Tensor) -> Tensor:
+        """(P, channels) raw predictions and (P, 3, 3) rotations to (P,) errors."""
+        if self.representation == "6d":
+            return geodesic(from_columns(predicted), wanted)
+        angles = torch.from_numpy(to_euler(wanted.cpu().numpy(), "directmhp")).to(predicted)
+        shares = angles / predicted.new_tensor(EULER_RANGE) + 0.5
+        return euler_error(predicted.sigmoid(), shares.clamp(0, 1))

@@ -1,0 +1,34 @@
+"""Settings that only the kind `headpose` understands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vision_heads.heads.detect.options import DetectOptions
+
+
+class HeadPoseOptions(DetectOptions):
+    """Options of a head-pose head, in `HeadSpec.options`: those of a detect head, and its own.
+
+    Attributes:
+        representation: what the rotation branch predicts. "6d": two columns of the rotation
+            matrix (Zhou et al., arXiv 1812.07035), trained by the angle between rotations,
+            without any jump. "euler": pitch / 180, yaw / 360 and roll / 180 as numbers in 0..1
+            (DirectMHP, arXiv 2302.01110), for comparison: it cannot say |pitch| or |roll| > 90.
+        rotation_gain: weight of the rotation loss: radians with "6d", squared shares of the
+            range with "euler". None: 1 with "6d", 20 with "euler", where it is far smaller.
+        rotation_width: channels of the rotation branch.
+    """
+
+    representation: Literal["6d", "euler"] = "6d"
+    rotation_gain: Annotated[float, Field(ge=0)] | None = None
+    rotation_width: Annotated[int, Field(ge=8, le=256)] = 32
+
+    @property
+    def gain(self) -> float:
+        """The rotation loss's weight, chosen by the representation when none is given."""
+        if self.rotation_gain is not None:
+            return self.rotation_gain
+        return {"6d": 1.0, "euler": 20.0}[self.representation]

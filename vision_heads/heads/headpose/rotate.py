@@ -1,0 +1,78 @@
+"""Rotations as a network predicts them, in torch; `vision_heads.geometry.rotations` is numpy's."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_SMALL = 1e-6
+_FLAT = 1e-3
+"""Radians about 0 and 180 degrees in which the geodesic distance is rounded off."""
+
+EULER_RANGE = (180.0, 360.0, 180.0)
+"""Degrees of pitch, yaw and roll that one unit of DirectMHP's regression spans."""
+
+
+def from_columns(values: Tensor) -> Tensor:
+    """First and second column (..., 6), any length and angle, to rotations (..., 3, 3).
+
+    Gram-Schmidt (Zhou et al., arXiv 1812.07035): continuous over all rotations. The second
+    column is made orthogonal twice, which leaves only rounding even where the two are nearly
+    parallel.
+    """
+    first = functional.normalize(values[..., :3], dim=-1, eps=_SMALL)
+    second = functional.normalize(_without(values[..., 3:], first), dim=-1, eps=_SMALL)
+    second = functional.normalize(_without(second, first), dim=-1, eps=_SMALL)
+    return torch.stack((first, second, cross(first, second)), -1)
+
+
+def _without(values: Tensor, direction: Tensor) -> Tensor:
+    return values - (values * direction).sum(-1, keepdim=True) * direction
+
+
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross product of (..., 3) vectors, in operators that every ONNX version has."""
+    ax, ay, az = a.unbind(-1)
+    bx, by, bz = b.unbind(-1)
+    return torch.stack((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx), -1)
+
+
+def from_euler_shares(shares: Tensor) -> Tensor:
+    """DirectMHP's pitch, yaw, roll (..., 3), each 0..1 of its range, to rotations (..., 3, 3).
+
+    R = Rx(pitch) Ry(-yaw) Rz(roll), image axes.
+    """
+    span = shares.new_tensor(EULER_RANGE)
+    pitch, yaw, roll = ((shares - 0.5) * span * (math.pi / 180)).unbind(-1)
+    cp, sp, cy, sy = pitch.cos(), pitch.sin(), yaw.cos(), yaw.sin()
+    cr, sr = roll.cos(), roll.sin()
+    rows = (
+        (cy * cr, -cy * sr, -sy),
+        (cp * sr - sp * sy * cr, cp * cr + sp * sy * sr, -sp * cy),
+        (sp * sr + cp * sy * cr, sp * cr - cp * sy * sr, cp * cy),
+    )
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def geodesic(first: Tensor, second: Tensor) -> Tensor:
+    """Angle between rotations (..., 3, 3), radians in 0..pi, with finite gradients everywhere.
+
+    arccos of the trace has an infinite slope at 0 and at pi. Here the angle is the argument of
+    (cosine, sine), both taken from the relative rotation, and only the sine's own kink at 0 is
+    rounded off; the result is at most 0.001 too large there and too small at pi.
+    """
+    relative = first.mT @ second
+    cosine = (relative.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    skew = relative - relative.mT
+    squared = (skew[..., 0, 1] ** 2 + skew[..., 0, 2] ** 2 + skew[..., 1, 2] ** 2) / 4
+    return torch.atan2((squared + _FLAT**2).sqrt(), cosine)
+
+
+def euler_error(shares: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error (...) of pitch, yaw and roll shares (..., 3); yaw the short way round."""
+    error = (shares - wanted).abs()
+    yaw = torch.minimum(error[..., 1], 1 - error[..., 1])
+    return (error[..., 0] ** 2 + yaw**2 + error[..., 2] ** 2) / 3
