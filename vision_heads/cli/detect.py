@@ -16,10 +16,12 @@ from vision_heads.cli.progress import progress
 from vision_heads.errors import UserError
 
 if TYPE_CHECKING:
+    from vision_heads.media.attention import AttentionSink
     from vision_heads.media.sinks import Sink
     from vision_heads.media.sources import PictureFile, Pictures
     from vision_heads.results import Failure, Result
     from vision_heads.runtime.slicing import Slicing
+    from vision_heads.spec import ModelSpec
 
 _HELP = """Detect objects in pictures: files, folders (searched through), glob patterns, or .txt
 lists with one path a line.
@@ -39,6 +41,8 @@ docs/detect.md describes the files that are written.
   vh detect huge.jpg --slice 640 --overlap 0.2 --save-images --out huge
 
   vh detect list.txt --weights runs/street/best.onnx --save-txt --crops
+
+  vh detect class.jpg --weights heads.onnx --attention --within 20 --save-images
 """
 
 
@@ -103,6 +107,17 @@ def detect(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write a row a detection to this CSV file.")
     ] = None,
+    attention: Annotated[
+        bool,
+        typer.Option(
+            "--attention",
+            help="Report which heads are turned to the camera or to each other (the direction of "
+            "heads, not of eyes) and write OUT/attention.csv.",
+        ),
+    ] = False,
+    within: Annotated[
+        float, typer.Option(min=0.1, max=180.0, help="With --attention: degrees that count as to.")
+    ] = 15.0,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -140,6 +155,8 @@ def detect(
     file = resolve_weights(weights)
     plan = plan_threads(threads, len(pictures.files), share=file.suffix == ".onnx")
     predictor = Predictor(open_engine(file, threads=plan.threads))
+    if attention:
+        _require_poses(predictor.spec, weights)
     results = predictor.stream(
         (picture.path for picture in pictures.files),
         DecodeOptions(conf, iou, max_det),
@@ -155,8 +172,11 @@ def detect(
     folder = out or _free_folder(Path("runs/detect"))
     with contextlib.ExitStack() as stack:
         sinks = _open_sinks(stack, folder, saves, json_file, csv_file)
-        report = _run(pictures.files, results, sinks)
+        watch = _open_attention(stack, folder, within) if attention else None
+        report = _run(pictures.files, results, [*sinks, watch] if watch else sinks)
     _print_report(report)
+    if watch:
+        _print_attention(watch, within, folder)
     if any(saves.values()):
         typer.echo(f"{'Drawn demo pictures' if demo else 'Saved files'}: {_shown(folder, saves)}")
     if report.failures:
@@ -228,6 +248,32 @@ def _open_sinks(
             stack.callback(sink.close)
             opened.append(sink)
     return opened
+
+
+def _require_poses(spec: ModelSpec, weights: str) -> None:
+    from vision_heads.heads.base import kind_of  # noqa: PLC0415
+
+    if not any("rotation" in kind_of(head.kind).outputs for head in spec.heads):
+        raise UserError(f"--attention: {weights} has no head that finds poses")
+
+
+def _open_attention(stack: contextlib.ExitStack, folder: Path, within: float) -> AttentionSink:
+    from vision_heads.media.attention import AttentionSink  # noqa: PLC0415
+
+    sink = AttentionSink(folder / "attention.csv", within)
+    stack.callback(sink.close)
+    return sink
+
+
+def _print_attention(watch: AttentionSink, within: float, folder: Path) -> None:
+    counts = watch.counts
+    unknown = f", {counts['unknown']} of unknown pose" if counts["unknown"] else ""
+    typer.echo(
+        f"Of {counts['heads']} heads, {counts['camera']} are turned to the camera within "
+        f"{within:g} degrees, {counts['others']} to another head ({counts['pairs']} pairs to each "
+        f"other), {counts['nobody']} elsewhere{unknown}. This is the direction of heads, not of "
+        f"eyes.\nA row a head: {(folder / 'attention.csv').resolve()}"
+    )
 
 
 def _print_report(report: _Report) -> None:

@@ -66,7 +66,7 @@ class JsonSink:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = _open(path)
+        self._file = open_text(path)
         self._empty = True
 
     def write(self, name: str, result: Result | Failure) -> None:
@@ -76,14 +76,14 @@ class JsonSink:
         else:
             record = result.to_dict()
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-        with _named_errors(self._path):
+        with named_errors(self._path):
             self._file.write(("[\n" if self._empty else ",\n") + text)
         self._empty = False
 
     def close(self) -> None:
         """Close the array."""
         if not self._file.closed:
-            with _named_errors(self._path), self._file:
+            with named_errors(self._path), self._file:
                 self._file.write("[]\n" if self._empty else "\n]\n")
 
 
@@ -98,7 +98,7 @@ class CsvSink:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = _open(path)
+        self._file = open_text(path)
         self._rows = csv.writer(self._file)
         self._columns: tuple[str, ...] = ()
 
@@ -107,7 +107,7 @@ class CsvSink:
         if isinstance(result, Failure):
             return
         self._start(any(found.rotation is not None for found in result.heads.values()))
-        with _named_errors(self._path):
+        with named_errors(self._path):
             for head, found in result.heads.items():
                 for record in found.to_dicts():
                     row = _flat_record(record) | {"source": result.source, "head": head}
@@ -117,14 +117,14 @@ class CsvSink:
         """Close the file; without any result it holds the plain header."""
         if not self._file.closed:
             self._start(False)
-        with _named_errors(self._path):
+        with named_errors(self._path):
             self._file.close()
 
     def _start(self, posed: bool) -> None:
         """Write the header before the first row: only then it is known what heads there are."""
         if not self._columns:
             self._columns = CSV_COLUMNS + (CSV_POSE_COLUMNS if posed else ())
-            with _named_errors(self._path):
+            with named_errors(self._path):
                 self._rows.writerow(self._columns)
 
 
@@ -168,7 +168,7 @@ class TextSink:
                 )
             )
             path = folder / f"{name}.txt"
-            with _named_errors(path):
+            with named_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("".join(lines), encoding="utf-8")
 
@@ -231,7 +231,7 @@ def save_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
     good, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not good:
         raise UserError(f"{path}: a picture of {image.shape} cannot be written as JPEG")
-    with _named_errors(path):
+    with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data.tobytes())
 
@@ -242,7 +242,7 @@ def _file_name(label: str) -> str:
 
 
 def _make(folder: Path) -> Path:
-    with _named_errors(folder):
+    with named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # Find out now, not after an hour's work, that nothing can be written here.
         probe = folder / ".vh-probe"
@@ -251,15 +251,17 @@ def _make(folder: Path) -> Path:
     return folder
 
 
-def _open(path: Path) -> IO[str]:
-    with _named_errors(path):
+def open_text(path: Path) -> IO[str]:
+    """Open a text file for writing, folders included; `UserError` when that cannot be."""
+    with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Line by line, so that what is found can be watched, and survives a crash.
         return path.open("w", encoding="utf-8", newline="", buffering=1)
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the disk into a `UserError` that names the file."""
     try:
         yield
     except OSError as error:
