@@ -48,6 +48,8 @@ class Card(BaseModel):
         path: the data set's folder: absolute, relative to the card, or under $VH_DATA.
         splits: parts of each split, by the split's name.
         names: class names, where the format does not name its classes itself.
+        rename: other names for classes, by the name the labels have ("person": "head"), so that
+            data sets that call one thing differently train and score one head.
         category_ids: the data set's own id of each class, for formats that hold only 0..n-1.
         terms: of use, shown when training starts and written into the weights.
         obtain: where the data can be had, shown when it is not found.
@@ -62,6 +64,7 @@ class Card(BaseModel):
     path: str = "."
     splits: dict[str, tuple[PartCard, ...]] = Field(min_length=1)
     names: tuple[str, ...] = ()
+    rename: dict[str, str] = Field(default_factory=dict)
     category_ids: tuple[int, ...] = ()
     terms: str = ""
     obtain: str = ""
@@ -349,13 +352,22 @@ def _merge(card: Card, split: str, parts: list[Part], root: Path) -> DataSplit:
     return DataSplit(
         card.name,
         split,
-        first.names,
+        _renamed(card, first.names),
         card.category_ids or first.category_ids,
         samples,
         [problem for part in parts for problem in part.problems],
         card.terms,
         sum(part.unlabelled for part in parts),
     )
+
+
+def _renamed(card: Card, names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in card.rename:
+        require(name in names, f"{card.file}: rename: no class {name!r}, only {', '.join(names)}")
+    renamed = tuple(card.rename.get(name, name) for name in names)
+    twice = [name for name, count in Counter(renamed).items() if count > 1]
+    require(not twice, f"{card.file}: rename: {', '.join(twice)} would be there twice")
+    return renamed
 
 
 def _unique_ids(samples: list[Sample], root: Path) -> None:

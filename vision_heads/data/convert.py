@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from vision_heads.data.card import Card, load_split
 from vision_heads.data.fixes import Fix, apply_fixes, summary
 from vision_heads.data.formats.base import parallel
-from vision_heads.data.formats.coco import AREA_KEY, AREA_NAMES
+from vision_heads.data.formats.coco import AREA_KEY, AREA_NAMES, EULER_KEY
 from vision_heads.data.formats.voc import OTHER_NAME, REGION_NAME
 from vision_heads.data.sample import REGION, DataSplit, ProblemKind, Sample
 from vision_heads.errors import UserError, require
+from vision_heads.geometry.rotations import to_euler
 
 Target = Literal["coco", "yolo", "voc"]
 TARGETS: tuple[Target, ...] = ("coco", "yolo", "voc")
@@ -153,9 +154,9 @@ def _write_split(
     report.pictures[split.split] = len(split.samples)
     report.boxes[split.split] = sum(len(sample.boxes) for sample in split.samples)
     report.ignored[split.split] = 0 if to == "yolo" else ignored
-    posed = sum(len(s.rotations) for s in split.samples if s.rotations is not None)
-    if posed:
-        report.lost["head poses"] += posed
+    known = [np.isfinite(s.rotations[:, 0, 0]) for s in split.samples if s.rotations is not None]
+    if to != "coco" and known:
+        report.lost["head poses"] += int(np.concatenate(known).sum())
 
 
 def target_names(samples: Sequence[Sample]) -> list[str]:
@@ -220,8 +221,11 @@ def _coco_entries(sample: Sample, category_ids: Sequence[int]) -> list[dict[str,
         bbox = [_short(value) for value in (x1, y1, width, height)]
         entries.append({"category_id": key, "bbox": bbox, "area": _short(size), **more})
 
+    poses = _poses(sample)
     for row, (box, label) in enumerate(zip(sample.boxes, sample.labels, strict=True)):
-        add(box, category_ids[label], None if areas is None else areas[row], iscrowd=0)
+        add(
+            box, category_ids[label], None if areas is None else areas[row], iscrowd=0, **poses[row]
+        )
     for box, label in zip(sample.ignore_boxes, sample.ignore_labels, strict=True):
         if label >= 0:
             add(box, category_ids[label], None, iscrowd=1)
@@ -230,6 +234,16 @@ def _coco_entries(sample: Sample, category_ids: Sequence[int]) -> list[dict[str,
         for key in category_ids:
             add(box, key, None, iscrowd=1, **{AREA_KEY: AREA_NAMES[int(label)]})
     return entries
+
+
+def _poses(sample: Sample) -> list[dict[str, list[float]]]:
+    """Return the field that holds each object's head pose, none where it is unknown."""
+    angles = sample.euler
+    if angles is None and sample.rotations is not None:
+        angles = to_euler(sample.rotations).round(4)
+    if angles is None:
+        return [{} for _ in sample.boxes]
+    return [{EULER_KEY: row} if np.isfinite(row).all() else {} for row in angles.tolist()]
 
 
 def _write_yolo(split: DataSplit, files: Sequence[str], out: Path, report: ConvertReport) -> None:

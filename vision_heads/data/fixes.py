@@ -132,8 +132,11 @@ def _mended(sample: Sample, keep: np.ndarray) -> Sample:
         cut = (boxes != sample.boxes[keep]).any(1)
         areas = np.where(cut, np.minimum(areas[keep], inside), areas[keep])
     rotations = None if sample.rotations is None else sample.rotations[keep]
+    euler = None if sample.euler is None else sample.euler[keep]
     labels = sample.labels[keep]
-    return replace(sample, boxes=boxes, labels=labels, areas=areas, rotations=rotations)
+    return replace(
+        sample, boxes=boxes, labels=labels, areas=areas, rotations=rotations, euler=euler
+    )
 
 
 def _without_empty(sample: Sample) -> Sample:

@@ -54,6 +54,9 @@ class Sample:
         ignore_labels: (K,) class index of an object not to be judged (COCO crowd, VisDrone
             score 0), or `REGION`, or `OTHER`.
         rotations: (N, 3, 3) head rotations, NaN where unknown, or None: no poses at all.
+        euler: (N, 3) float64 [pitch, yaw, roll] in degrees exactly as labelled, NaN where
+            unknown. Only scoring reads them: float32 matrices lose pitch and roll at a yaw of 90.
+            None: not labelled so; DirectMHP's angles of `rotations` are meant.
     """
 
     image: Path
@@ -66,6 +69,7 @@ class Sample:
     ignore_boxes: NDArray[np.float32] = field(default_factory=_no_boxes)
     ignore_labels: NDArray[np.int64] = field(default_factory=_no_labels)
     rotations: NDArray[np.float32] | None = None
+    euler: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

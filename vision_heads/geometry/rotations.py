@@ -242,7 +242,7 @@ def _angles(matrix: Floats, *, upright: bool) -> Floats:
     roll = np.where(locked, both / 2, roll)
     yaw = np.where(locked, -np.sign(m[..., 0, 2]) * np.pi / 2, yaw)
     angles = np.stack([pitch, yaw, roll], axis=-1)
-    unknown = np.isnan(m).any((-1, -2), keepdims=True)[..., 0]
+    unknown = np.isnan(m).any(-1).any(-1, keepdims=True)
     # Minus zero and -180 are spelled 0 and 180: equal poses give equal numbers.
     angles = np.where(angles <= -np.pi, np.pi, angles) + 0.0
     return np.where(unknown, np.nan, angles)

@@ -10,11 +10,15 @@ from importlib import import_module
 
 from vision_heads.data.formats.base import Part, Source
 
-FORMATS = ("coco", "yolo", "voc", "visdrone")
+FORMATS = ("coco", "yolo", "voc", "visdrone", "300w-lp", "biwi", "crowdhuman")
 """Registered formats; each names a module here."""
+
+_MODULES = {"300w-lp": "lp300w"}
+"""Modules of formats whose names are no module names."""
 
 
 def read(name: str, source: Source) -> Part:
     """Read one part of a split in the registered format `name`."""
-    part: Part = import_module(f"vision_heads.data.formats.{name}").read(source)
+    module = import_module(f"vision_heads.data.formats.{_MODULES.get(name, name)}")
+    part: Part = module.read(source)
     return part

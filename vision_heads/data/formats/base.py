@@ -88,6 +88,8 @@ class Rows:
         places: (N,) line or object number, from 1.
         problems: kind and detail of what could not be read.
         size: (width, height) the file states, None where it does not.
+        euler: (N, 3) float64 [pitch, yaw, roll] in degrees of each box, DirectMHP's signs, NaN
+            where unknown; None for formats without poses.
     """
 
     boxes: NDArray[np.float64]
@@ -96,9 +98,10 @@ class Rows:
     places: NDArray[np.int64]
     problems: list[tuple[ProblemKind, str]] = field(default_factory=list)
     size: tuple[int, int] | None = None
+    euler: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(  # noqa: PLR0917
+    def of(
         cls,
         boxes: list[tuple[float, float, float, float]],
         labels: list[int],

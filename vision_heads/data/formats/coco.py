@@ -2,8 +2,9 @@
 
 Crowds become areas that are not judged, with their class. Classes are ordered by category id.
 `vh data convert` writes an area without a class as one crowd a class, marked `area_of`; such a
-group is read back as one area.
-Source: the COCO data format page.
+group is read back as one area. `euler_angles` = [pitch, yaw, roll] in degrees is DirectMHP's
+addition; an annotation without it, or with null, has an unknown pose.
+Source: the COCO data format page; DirectMHP (arXiv 2302.01110).
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ from vision_heads.data.formats.base import (
 )
 from vision_heads.data.sample import OTHER, REGION, Problem, Sample
 from vision_heads.errors import UserError, require
+from vision_heads.geometry.rotations import from_euler
 
+EULER_KEY = "euler_angles"
 AREA_KEY = "area_of"
 AREA_NAMES = {REGION: "region", OTHER: "other"}
+_UNKNOWN = (math.nan, math.nan, math.nan)
+_FULL_TURN = 360
 _AREA_LABELS = {name: label for label, name in AREA_NAMES.items()}
 
 
@@ -178,7 +183,8 @@ class _Boxes:
         crowd = np.array([bool(e.get("iscrowd", 0)) for e in entries], np.bool_)
         labels = np.array([self._label(e) for e in entries], np.int64)
         places = np.array([_number(e.get("id"), n) for n, e in enumerate(entries)], np.int64)
-        areas = self._areas(xywh)
+        areas, euler = self._areas(xywh), self._euler()
+        rotations = None if euler is None else from_euler(euler).astype(np.float32)
         order = np.argsort(owner, kind="stable")
         order = np.concatenate([order[~crowd[order]], order[crowd[order]]])
         objects = int((~crowd).sum())
@@ -192,6 +198,15 @@ class _Boxes:
             ignored = order[crowd_cut[number] : crowd_cut[number + 1]]
             sample.ignore_boxes, sample.ignore_labels = boxes[ignored], labels[ignored]
             self.part.places.append(places[mine])
+            if euler is not None and rotations is not None:
+                sample.euler, sample.rotations = euler[mine], rotations[mine]
+
+    def _euler(self) -> NDArray[np.float64] | None:
+        """Return each annotation's angles, NaN where it has none; None if none has any."""
+        stated = [e.get(EULER_KEY) for e in self.entries]
+        if all(value is None for value in stated):
+            return None
+        return np.array([_UNKNOWN if value is None else value for value in stated], np.float64)
 
     def _areas(self, xywh: NDArray[np.float64]) -> NDArray[np.float32] | None:
         """Return each annotation's `area`, its box's where it has none; None if none has one."""
@@ -215,12 +230,15 @@ class _Boxes:
     def _usable(self, entry: Mapping[str, Any]) -> bool:
         """Say whether an annotation can be read, and note the problem if it cannot."""
         box = entry.get("bbox")
-        if not _is_box(box):
+        if not is_box(box):
             self._bad("bad-annotation", entry, f"bbox is {box!r}, not four numbers")
         elif not _among(entry.get("image_id"), self.rows):
             self._bad("bad-annotation", entry, f"image_id {entry.get('image_id')!r} is no image's")
         elif not _among(entry.get("category_id"), self.index):
             self._bad("unknown-class", entry, f"category_id {entry.get('category_id')!r}")
+        elif not _is_pose(entry.get(EULER_KEY)):
+            detail = f"{EULER_KEY} is {entry[EULER_KEY]!r}, not pitch, yaw, roll in degrees"
+            self._bad("bad-annotation", entry, detail)
         elif AREA_KEY in entry and not _among(entry[AREA_KEY], _AREA_LABELS):
             self._bad("bad-annotation", entry, f"{AREA_KEY} is {entry[AREA_KEY]!r}")
         else:
@@ -241,11 +259,23 @@ def _number(value: Any, fallback: int) -> int:
     return value if _whole(value) and abs(value) < 2**62 else fallback
 
 
-def _is_box(box: Any) -> bool:
-    if not isinstance(box, list) or len(box) != 4:
+def _is_pose(angles: Any) -> bool:
+    """Say whether `euler_angles` is null or three angles; -999 and the like are none."""
+    if angles is None:
+        return True
+    return _are_numbers(angles, 3) and all(abs(angle) <= _FULL_TURN for angle in angles)
+
+
+def is_box(box: Any) -> bool:
+    """Say whether `bbox` is four finite numbers."""
+    return _are_numbers(box, 4)
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    if not isinstance(values, list) or len(values) != count:
         return False
     try:
-        total = box[0] + box[1] + box[2] + box[3]
+        total = sum(values)
         return isinstance(total, int | float) and math.isfinite(total)
     except (TypeError, OverflowError):
         return False

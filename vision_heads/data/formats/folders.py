@@ -23,7 +23,11 @@ from vision_heads.data.formats.base import (
 )
 from vision_heads.data.sample import Problem, Sample
 from vision_heads.errors import UserError, require
+from vision_heads.geometry.rotations import from_euler
 from vision_heads.media.images import IMAGE_SUFFIXES
+
+Size = tuple[int, int] | None
+"""(width, height) of a picture when it is known."""
 
 
 class Parse(Protocol):
@@ -154,6 +158,10 @@ def pair_files(
     return pairs
 
 
+RowsOf = Callable[[Pair, Size, list[Problem]], Rows | None]
+"""How a format finds the labels of one picture."""
+
+
 @dataclass(slots=True)
 class _One:
     sample: Sample
@@ -190,8 +198,38 @@ def read_folder(
             needed (`images_needed=False`).
     """
 
+    def rows_of(pair: Pair, size: Size, problems: list[Problem]) -> Rows | None:
+        return _read_labels(pair, size, parse, unlabelled, problems)
+
+    return read_pairs(source, pairs, rows_of, names, category_ids, place_word=place_word)
+
+
+def read_pairs(
+    source: Source,
+    pairs: list[Pair],
+    rows_of: RowsOf,
+    names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    *,
+    place_word: str = "line",
+) -> Part:
+    """Make a part of pictures and whatever says what is in them.
+
+    Args:
+        source: the part.
+        pairs: pictures and the label files that problems are named by.
+        rows_of: gives a picture's labels, from its size if that is known; None: it has none,
+            and needs none. Adds to the problems.
+        names: class names.
+        category_ids: the data set's id of each class.
+        place_word: what `Rows.places` counts.
+
+    Raises:
+        UserError: as `read_folder`.
+    """
+
     def one(pair: Pair) -> _One:
-        return _read_one(pair, source, parse, unlabelled)
+        return _read_one(pair, source, rows_of)
 
     part = Part(names, category_ids, place_word=place_word)
     unsized = []
@@ -208,7 +246,7 @@ def read_folder(
     return part
 
 
-def _read_one(pair: Pair, source: Source, parse: Parse, unlabelled: bool) -> _One:
+def _read_one(pair: Pair, source: Source, rows_of: RowsOf) -> _One:
     problems: list[Problem] = []
     if pair.present:
         size = picture_size(pair.image, problems)
@@ -216,7 +254,7 @@ def _read_one(pair: Pair, source: Source, parse: Parse, unlabelled: bool) -> _On
         size = source.known_size(pair.image)
         if source.images_needed:
             problems.append(Problem("missing-image", pair.image, f"labelled by {pair.label}"))
-    found = _read_labels(pair, size, parse, unlabelled, problems)
+    found = rows_of(pair, size, problems)
     rows = found or Rows.none()
     if pair.present and size and rows.size and rows.size != size:
         stated, real = (f"{w}x{h}" for w, h in (rows.size, size))
@@ -236,6 +274,9 @@ def _read_one(pair: Pair, source: Source, parse: Parse, unlabelled: bool) -> _On
         rows.boxes[rows.ignored].astype(np.float32),
         rows.labels[rows.ignored],
     )
+    if rows.euler is not None:
+        sample.euler = rows.euler[kept]
+        sample.rotations = from_euler(sample.euler).astype(np.float32)
     return _One(
         sample, pair.label, rows.places[kept], problems, size is not None, found is not None
     )
