@@ -1,0 +1,344 @@
+"""People whose heads are turned in any direction, with exact boxes and rotations.
+
+Every person is a shaded 3D head on a neck and shoulders, seen from a random side under a random
+light: faces, profiles and backs of heads alike. The label's rotation is as seen in the picture,
+relative to the line of sight to that head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_heads.data.sample import REGION
+from vision_heads.data.synthetic.backdrop import paint_backdrop, through_lens
+from vision_heads.data.synthetic.head_looks import Look, draw_look
+from vision_heads.data.synthetic.head_shape import BODY, HEAD, TEXTURE, body_mesh, fall_meshes, head_mesh
+from vision_heads.data.synthetic.surface import Floats, Fragment, Mesh, paint
+from vision_heads.errors import require
+
+Group = Literal["portrait", "few", "group", "rows", "crowd"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+"""How many people, how near: one, 2 to 4, 4 to 12, 12 to 40 in rows, 20 to 60 at random."""
+HEAD_NAMES = ("head",)
+
+OVER = 2
+"""Sub-pixels a side of each pixel."""
+_LEAST_VISIBLE = 0.35
+"""Share of a head's pixels that must be visible; less: an area that is not judged."""
+_LEAST_SIDE = 5.0
+"""Pixels; smaller heads are not judged either."""
+_SIZES: dict[Group, tuple[float, float]] = {
+    "portrait": (0.3, 0.62),
+    "few": (0.16, 0.42),
+    "group": (0.09, 0.22),
+    "rows": (0.045, 0.15),
+    "crowd": (0.036, 0.1),
+}
+"""Head heights as shares of the picture's height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One person in the picture.
+
+    Attributes:
+        x, y: middle of the head, pixels.
+        size: height of an upright head, pixels.
+        rotation: (3, 3) of the head, image axes.
+        body: (3, 3) of the shoulders.
+        distance: of the camera in head heights, for perspective within the head.
+        look: who it is.
+    """
+
+    x: float
+    y: float
+    size: float
+    rotation: NDArray[np.float64]
+    body: NDArray[np.float64]
+    distance: float
+    look: Look
+
+
+@dataclass(slots=True)
+class HeadScene:
+    """A rendered picture and its labels.
+
+    Attributes:
+        image: (H, W, 3) BGR uint8.
+        boxes: (N, 4) float32 xyxy pixels, of each head's visible part: hair and hat included,
+            hair below the chin, neck and ears' surroundings not.
+        labels: (N,) int64, all 0.
+        rotations: (N, 3, 3) float32, known for every head.
+        ignore_boxes: (K, 4) of heads that are mostly hidden or too small to judge.
+        ignore_labels: (K,) `REGION`.
+        kind: the group that was drawn.
+    """
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    rotations: NDArray[np.float32]
+    ignore_boxes: NDArray[np.float32]
+    ignore_labels: NDArray[np.int64]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """Where a person was painted, and of how many sub-pixels the head is, hidden ones included."""
+
+    rows: slice
+    columns: slice
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """Light of a scene: direction it comes from (3,), its strength, the rest, its colour."""
+
+    direction: Floats
+    key: float
+    ambient: float
+    color: Floats
+
+
+def render_heads(
+    seed: int, width: int = 640, height: int = 360, *, group: Group | None = None
+) -> HeadScene:
+    """Render a picture of people; a pure function of its arguments.
+
+    Args:
+        seed: 0 or more.
+        width, height: pixels, 64..4096.
+        group: how many people; drawn when None.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    require(seed >= 0, f"seed: must be 0 or more, got {seed}")
+    require(64 <= width <= 4096, f"width: must be 64..4096, got {width}")
+    require(64 <= height <= 4096, f"height: must be 64..4096, got {height}")
+    require(group is None or group in GROUPS, f"group: one of {', '.join(GROUPS)}, got {group!r}")
+    rng = np.random.default_rng([4242, seed])
+    drawn = GROUPS[int(rng.choice(5, p=[0.16, 0.26, 0.26, 0.16, 0.16]))]
+    chosen = group or drawn
+    people = draw_people(chosen, width, height, rng)
+    return render_people(people, width, height, rng, chosen)
+
+
+def render_people(
+    people: list[Person], width: int, height: int, rng: np.random.Generator, kind: str = "given"
+) -> HeadScene:
+    """Render given people, the smallest first: who is larger is nearer.
+
+    Args:
+        people: where they are and how they are turned.
+        width, height: of the picture in pixels.
+        rng: decides background, light and lens.
+        kind: noted in the result.
+    """
+    canvas = paint_backdrop(width * OVER, height * OVER, rng)
+    owner = np.full(canvas.shape[:2], -1, np.int32)
+    light = _draw_light(rng)
+    order = sorted(range(len(people)), key=lambda index: people[index].size)
+    painted = [
+        _paint_person(canvas, owner, people[index], number, light)
+        for number, index in enumerate(order)
+    ]
+    image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    smallest = min((person.size for person in people), default=100.0)
+    image = through_lens(image, rng, smallest)
+    return _label(image, owner, [people[index] for index in order], painted, kind)
+
+
+def draw_people(group: Group, width: int, height: int, rng: np.random.Generator) -> list[Person]:
+    """Place people in the picture, their heads apart enough to be seen."""
+    low, high = _SIZES[group]
+    count = {
+        "portrait": 1,
+        "few": int(rng.integers(2, 5)),
+        "group": int(rng.integers(4, 13)),
+        "rows": int(rng.integers(12, 41)),
+        "crowd": int(rng.integers(20, 61)),
+    }[group]
+    tilt = np.radians(rng.normal(0, 6) + (rng.uniform(-45, 0) if rng.uniform() < 0.35 else 0))
+    common = rng.uniform(-180, 180) if rng.uniform() < 0.5 else None
+    people: list[Person] = []
+    for _ in range(count * 6):
+        if len(people) == count:
+            break
+        share = rng.uniform()
+        size = height * (low * (high / low) ** share)
+        x = rng.uniform(0.02, 0.98) * width
+        if group == "portrait":
+            x = rng.normal(0.5, 0.12) * width
+        # On level ground, who is nearer is larger and lower in the picture.
+        y = height * float(np.clip(0.2 + 0.45 * share + rng.normal(0, 0.08), 0.02, 0.9))
+        if group == "rows":
+            row = round(share * 5) / 5
+            size = height * (low * (high / low) ** row) * rng.normal(1, 0.06)
+            y = height * (0.16 + 0.66 * row + rng.normal(0, 0.012))
+        if any(np.hypot(x - p.x, y - p.y) < 0.62 * (size + p.size) / 1.6 for p in people):
+            continue
+        people.append(_draw_person((x, y), float(size), float(tilt), common, rng))
+    return people
+
+
+def _draw_person(
+    place: tuple[float, float],
+    size: float,
+    tilt: float,
+    common: float | None,
+    rng: np.random.Generator,
+) -> Person:
+    """Turn a person anyhow: mostly upright, about any yaw, seen from a tilted camera."""
+    yaw = rng.uniform(-180, 180) if common is None else common + rng.normal(0, 35)
+    pitch, roll = rng.normal(0, 14), rng.normal(0, 9)
+    if rng.uniform() < 0.12:
+        pitch, roll = rng.uniform(-60, 60), rng.uniform(-50, 50)
+    camera = turn_x(-tilt)
+    body = camera @ turn_y(np.radians(-yaw + rng.normal(0, 25)))
+    rotation = camera @ turn_y(np.radians(-yaw)) @ turn_x(np.radians(pitch))
+    rotation = rotation @ turn_z(np.radians(roll))
+    return Person(*place, size, rotation, body, float(rng.uniform(4, 18)), draw_look(rng, size * OVER))
+
+
+def turn_x(angle: float) -> NDArray[np.float64]:
+    """Return the rotation about x by radians; positive turns the nose up."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+
+
+def turn_y(angle: float) -> NDArray[np.float64]:
+    """Return the rotation about y by radians; positive turns the nose to the right."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+
+
+def turn_z(angle: float) -> NDArray[np.float64]:
+    """Return the rotation about z by radians, clockwise as seen."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
+
+def _draw_light(rng: np.random.Generator) -> Light:
+    direction = np.array([rng.normal(0, 0.8), -abs(rng.normal(0.5, 0.5)), rng.uniform(0.15, 1)])
+    direction /= np.linalg.norm(direction)
+    ambient = rng.uniform(0.42, 0.8)
+    warm = rng.normal(0, 0.05)
+    return Light(
+        direction.astype(np.float32),
+        float((1.12 - ambient) * rng.uniform(0.9, 1.25)),
+        float(ambient),
+        np.array([1 - warm, 1, 1 + warm], np.float32) * np.float32(rng.uniform(0.85, 1.2)),
+    )
+
+
+def person_meshes(person: Person) -> list[Mesh]:
+    """Return a person's parts as seen, in head heights about the middle of the head."""
+    build = person.look.build
+    detail = int(np.clip(8 + person.size * OVER / 14, 10, 30))
+    nothing = np.zeros(3)
+    parts = [part.moved(person.rotation, nothing) for part in head_mesh(build, detail)]
+    # The neck holds the head behind and below its middle.
+    root = person.rotation @ np.array([0.0, 0.34, -0.1]) + person.body @ np.array([0, 0.28, -0.04])
+    parts += [part.moved(person.body, root) for part in body_mesh(build, detail)]
+    if build.long:
+        parts += [part.moved(person.rotation, nothing) for part in fall_meshes(build, detail)]
+    return parts
+
+
+def _paint_person(
+    canvas: NDArray[np.uint8],
+    owner: NDArray[np.int32],
+    person: Person,
+    number: int,
+    light: Light,
+) -> Painted:
+    """Paint a person over those behind."""
+    parts = person_meshes(person)
+    flats = [_project(part.points, person) for part in parts]
+    fragment = paint(parts, flats, canvas.shape[1], canvas.shape[0])
+    shown = fragment.tags >= 0
+    rows = slice(fragment.top, fragment.top + shown.shape[0])
+    columns = slice(fragment.left, fragment.left + shown.shape[1])
+    color = _shade(fragment, shown, person, light)
+    canvas[rows, columns][shown] = color
+    owner[rows, columns][shown] = np.where(fragment.tags[shown] == HEAD, number, -1)
+    return Painted(rows, columns, int((fragment.tags == HEAD).sum()))
+
+
+def _project(points: Floats, person: Person) -> Floats:
+    """Points (V, 3) in head heights to sub-pixels (V, 2)."""
+    scale = person.size * OVER * person.distance / (person.distance - points[:, 2:])
+    flat = points[:, :2] * scale + np.array([person.x, person.y]) * OVER
+    return np.asarray(flat, np.float32)
+
+
+def _shade(
+    fragment: Fragment, shown: NDArray[np.bool_], person: Person, light: Light
+) -> NDArray[np.uint8]:
+    texture = person.look.texture
+    uv = fragment.uv
+    fine = texture.shape[1] / TEXTURE[1]
+    base = cv2.remap(
+        texture,
+        uv[..., 0] * fine - 0.5,
+        uv[..., 1] * fine - 0.5,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_WRAP,
+    )[shown]
+    normals = fragment.normals[shown]
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
+    facing = normals @ light.direction
+    # Wrapped a little beyond the edge of the shadow, as skin does.
+    lit = np.clip((facing + 0.25) / 1.25, 0, 1)
+    sky = 0.85 - 0.15 * normals[:, 1]
+    strength = light.ambient * sky + light.key * lit
+    half = light.direction + np.array([0, 0, 1], np.float32)
+    gloss = np.clip(normals @ (half / np.linalg.norm(half)), 0, 1) ** 24 * 22 * light.key
+    body = fragment.tags[shown] == BODY
+    if body.any():
+        # The head's shadow on neck and chest.
+        rows = np.nonzero(shown)[0] + fragment.top
+        below = (rows / OVER - person.y) / person.size
+        strength = np.where(body, strength * np.clip(0.5 + 0.45 * (below - 0.35), 0.5, 1), strength)
+        gloss = np.where(body, 0, gloss)
+    color = base * strength[:, None] + gloss[:, None]
+    return np.clip(color * light.color, 0, 255).astype(np.uint8)
+
+
+def _label(
+    image: NDArray[np.uint8],
+    owner: NDArray[np.int32],
+    people: list[Person],
+    painted: list[Painted],
+    kind: str,
+) -> HeadScene:
+    boxes, rotations, aside = [], [], []
+    for number, (person, place) in enumerate(zip(people, painted, strict=True)):
+        y, x = np.nonzero(owner[place.rows, place.columns] == number)
+        if not len(x):
+            continue
+        start = np.array([place.columns.start, place.rows.start] * 2)
+        box = (start + [x.min(), y.min(), x.max() + 1, y.max() + 1]) / OVER
+        visible = len(x) / place.pixels
+        if visible < _LEAST_VISIBLE or min(box[2:] - box[:2]) < _LEAST_SIDE:
+            aside.append(box)
+        else:
+            boxes.append(box)
+            rotations.append(person.rotation)
+    return HeadScene(
+        image,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.zeros(len(boxes), np.int64),
+        np.array(rotations, np.float32).reshape(-1, 3, 3),
+        np.array(aside, np.float32).reshape(-1, 4),
+        np.full(len(aside), REGION, np.int64),
+        kind,
+    )
