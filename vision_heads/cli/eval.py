@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 _HELP = """Score a model, or any program's results, against a data set.
 
 The protocol [b]coco[/b] gives COCO's twelve numbers and a bin for objects under 16 px;
-[b]visdrone[/b] gives exactly what the official VisDrone2018-DET toolkit does. docs/evaluation.md
-says what each number means.
+[b]visdrone[/b] gives exactly what the official VisDrone2018-DET toolkit does; [b]headpose[/b] gives
+detection AP, recall, and DirectMHP's errors of pitch, yaw and roll. docs/evaluation.md and
+docs/head-pose.md say what each number means.
 
 [b]Examples[/b]
 
@@ -34,6 +35,8 @@ says what each number means.
   vh eval runs/street/best.safetensors --data visdrone --protocol visdrone --plots plots
 
   vh eval --predictions results.json --data card.yaml --json scores.json
+
+  vh eval --predictions poses.json --data agora-hpe --protocol headpose --json scores.json
 
   vh eval --predictions submission/ --data card.yaml --sizes sizes.csv --protocol visdrone
 """
@@ -52,15 +55,17 @@ def evaluate(
     *,
     data: Annotated[str, typer.Option(help="Data-set card: a YAML file or a shipped name.")],
     split: Annotated[str, typer.Option(help="Which split of the card.")] = "val",
-    protocol: Annotated[str, typer.Option(help="Rules to score by: coco or visdrone.")] = "coco",
+    protocol: Annotated[
+        str, typer.Option(help="Rules to score by: coco, visdrone or headpose.")
+    ] = "coco",
     head: Annotated[
         str | None, typer.Option(help="Head to score, when the model has several.")
     ] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Score these results instead of a model's: a COCO results JSON, or a folder of "
-            "VisDrone submission txt files."
+            help="Score these results instead of a model's: a COCO results JSON (with pitch, yaw "
+            "and roll for headpose), or a folder of VisDrone submission txt files."
         ),
     ] = None,
     sizes: Annotated[
@@ -72,7 +77,10 @@ def evaluate(
     ] = None,
     plots: Annotated[
         Path | None,
-        typer.Option(help="Draw pr.png, f1.png and confusion.png into this folder."),
+        typer.Option(
+            help="Draw pr.png, f1.png and confusion.png into this folder; for headpose also "
+            "yaw.png, angles.png and worst.png."
+        ),
     ] = None,
     save_predictions: Annotated[
         Path | None,
@@ -95,7 +103,7 @@ def evaluate(
     ] = None,
     max_det: Annotated[
         int | None,
-        typer.Option(min=1, show_default="coco 1000, visdrone 500", help="Most results a picture."),
+        typer.Option(min=1, show_default="1000, visdrone 500", help="Most results a picture."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, show_default="all cores", help="Threads of the network.")
@@ -123,7 +131,7 @@ def evaluate(
     if truth.problems:
         _note(notes, f"{len(truth.problems)} problems in the data; see: vh data check {data}")
     if predictions is not None:
-        found = _read(predictions, truth, rules.unscored, notes)
+        found = _read(predictions, truth, rules, notes)
     else:
         from vision_heads.evaluation.runner import options_for  # noqa: PLC0415
 
@@ -140,7 +148,7 @@ def evaluate(
     if plots is not None:
         from vision_heads.evaluation.plots import write_plots  # noqa: PLC0415
 
-        drawn = ", ".join(file.name for file in write_plots(scores, plots))
+        drawn = ", ".join(file.name for file in write_plots(scores, plots, truth))
         _note(notes, f"plots are in {plots}: {drawn}")
 
 
@@ -148,10 +156,11 @@ def _note(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _read(path: Path, truth: DataSplit, unscored: tuple[int, ...], notes: Console) -> list[Found]:
+def _read(path: Path, truth: DataSplit, rules: Protocol, notes: Console) -> list[Found]:
     from vision_heads.evaluation.predictions import read_predictions  # noqa: PLC0415
 
-    read = read_predictions(path, truth, unscored=unscored)
+    poses = rules.poses and any(sample.rotations is not None for sample in truth.samples)
+    read = read_predictions(path, truth, unscored=rules.unscored, poses=poses)
     number = sum(len(found) for found in read.found)
     _note(notes, f"{number} results for {len(read.found)} pictures in {path}")
     if read.missing:
@@ -184,7 +193,9 @@ def _run(
     predictor = load(model, threads=threads)
     chosen = runner.choose_head(predictor.spec, rules.name, head)
     with _progress(notes) as step:
-        run = runner.predict_split(predictor, truth, options, head=chosen, progress=step)
+        run = runner.predict_split(
+            predictor, truth, options, head=chosen, lone=rules.lone_class, progress=step
+        )
     differing = runner.describe(run.classes, truth.names)
     if differing:
         _note(notes, differing)
@@ -193,7 +204,7 @@ def _run(
             notes,
             f"{len(run.unread)} pictures cannot be read and count as empty: {run.unread[0]}",
         )
-    return as_found(truth, run.detections)
+    return as_found(truth, run.detections, lone=rules.lone_class)
 
 
 @contextmanager
@@ -219,10 +230,12 @@ def _report(scores: Scores, console: Console) -> None:
     from vision_heads.evaluation.tables import (  # noqa: PLC0415
         classes_table,
         numbers_table,
+        pose_table,
         table_width,
     )
 
-    for table in (numbers_table(scores), classes_table(scores)):
+    poses = [] if scores.pose is None else [pose_table(scores.pose)]
+    for table in (numbers_table(scores), *poses, classes_table(scores)):
         # A figure cut short would be worse than a line that runs over.
         console.width = max(console.width, table_width(table))
         console.print(table, crop=False)

@@ -66,7 +66,7 @@ def overlapping(found: FoundTable, truth: Truth, least: float, by_class: bool = 
     for image in np.intersect1d(found.image, truth.image):
         first, last = np.searchsorted(found.image, (image, image + 1))
         start, stop = np.searchsorted(truth.image, (image, image + 1))
-        table = _overlaps(found.xywh[first:last], truth.xywh[start:stop], truth.ignore[start:stop])
+        table = overlaps(found.xywh[first:last], truth.xywh[start:stop], truth.ignore[start:stop])
         if by_class:
             label = truth.label[start:stop]
             table[(found.label[first:last, None] != label) & (label != ANY)] = 0
@@ -79,10 +79,10 @@ def overlapping(found: FoundTable, truth: Truth, least: float, by_class: bool = 
     return Pairs(np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
 
 
-def _overlaps(
+def overlaps(
     found: NDArray[np.float64], truth: NDArray[np.float64], ignore: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """(N, M) overlaps; the order of the sums decides the last bit, and so ties."""
+    """Return (N, M) overlaps of xywh boxes; the order of the sums decides the last bit."""
     x, y, w, h = found.T[:, :, None]
     tx, ty, tw, th = truth.T[:, None, :]
     wide = np.minimum(x + w, tx + tw) - np.maximum(x, tx)

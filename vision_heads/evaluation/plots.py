@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError
 from vision_heads.evaluation.scores import Confusion, Curves, Scores
 
@@ -15,15 +16,17 @@ _LEGEND_CLASSES = 20
 _CELL_TEXT_CLASSES = 25
 
 
-def write_plots(scores: Scores, folder: str | Path) -> list[Path]:
+def write_plots(scores: Scores, folder: str | Path, split: DataSplit | None = None) -> list[Path]:
     """Draw precision over recall, F1 over confidence and the confusion matrix.
 
     Args:
-        scores: of any box protocol.
+        scores: of any protocol.
         folder: made if need be; files of the same names are replaced.
+        split: what was scored, for the pictures of the heads with the worst poses.
 
     Returns:
-        pr.png, f1.png and confusion.png in `folder`.
+        pr.png, f1.png and confusion.png in `folder`; for head poses also what
+        `pose_plots.write_pose_plots` draws.
 
     Raises:
         UserError: matplotlib is not installed, or the folder cannot be written.
@@ -40,11 +43,25 @@ def write_plots(scores: Scores, folder: str | Path) -> list[Path]:
     }
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=120, bbox_inches="tight")
-    return [folder / name for name in figures]
+    files = [folder / name for name in figures]
+    if scores.pose is not None:
+        from vision_heads.evaluation.pose_plots import write_pose_plots  # noqa: PLC0415
+
+        files += write_pose_plots(scores.pose, folder, split)
+    return files
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
-    """Return an Agg figure and its axes without touching pyplot's global state."""
+    figure = new_figure(width, height)
+    return figure, figure.add_subplot()
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty Agg figure, inches, without touching pyplot's global state.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
@@ -52,7 +69,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
         raise UserError('plots need matplotlib: pip install "vision-heads[train]"') from error
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure
 
 
 def pr_figure(curves: Curves) -> Any:

@@ -6,18 +6,19 @@ import csv
 import json
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vision_heads.data.sample import DataSplit, Sample
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, require
 from vision_heads.evaluation.records import UNSCORED, Found
 
 _COLUMNS = ("x", "y", "width", "height", "score", "category")
 _BBOX = 4
+POSE_FIELDS = ("pitch", "yaw", "roll")
 _Row = tuple[float, float, float, float, float, int]
 
 
@@ -40,7 +41,7 @@ class Predictions:
 
 
 def read_predictions(
-    path: str | Path, split: DataSplit, *, unscored: Collection[int] = ()
+    path: str | Path, split: DataSplit, *, unscored: Collection[int] = (), poses: bool = False
 ) -> Predictions:
     """Read results for a split's samples.
 
@@ -50,19 +51,21 @@ def read_predictions(
         split: the samples; `image_id` may be the data set's id, the picture's file name or its
             stem (as a number too), whichever names one picture only.
         unscored: category ids that rows may carry although the split has no such class.
+        poses: every entry must have pitch, yaw and roll (degrees) too, so it must be a JSON.
 
     Raises:
         UserError: no such path, or what is wrong in which file, line (or entry) and field.
     """
     path = Path(path)
     if path.is_dir():
+        require(not poses, f"{path}: head poses are read from a COCO results JSON, not a folder")
         return _read_folder(path, split, unscored)
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder of predictions")
-    return _read_json(path, split, unscored)
+    return _read_json(path, split, unscored, poses)
 
 
-def _read_json(path: Path, split: DataSplit, unscored: Collection[int]) -> Predictions:
+def _read_json(path: Path, split: DataSplit, unscored: Collection[int], poses: bool) -> Predictions:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -72,13 +75,19 @@ def _read_json(path: Path, split: DataSplit, unscored: Collection[int]) -> Predi
     pictures = _Pictures(split.samples)
     labels = _labels(split, unscored)
     rows: dict[int, list[_Row]] = {}
+    angles: dict[int, list[list[float]]] = {}
     for number, entry in enumerate(entries):
         where = f"{path}: entry {number}"
         if not isinstance(entry, dict):
             raise UserError(f"{where}: must be an object, got {type(entry).__name__}")
         picture = pictures.index(_field(entry, "image_id", where), f"{where}: image_id")
         rows.setdefault(picture, []).append(_json_row(entry, labels, where))
-    found = [_found(rows.get(i, [])).best_first() for i in range(len(split.samples))]
+        if poses:
+            angles.setdefault(picture, []).append(_json_pose(entry, where))
+    found = []
+    for i in range(len(split.samples)):
+        euler = np.array(angles.get(i, []), np.float64).reshape(-1, 3) if poses else None
+        found.append(replace(_found(rows.get(i, [])), euler=euler).best_first())
     return _predictions(split, found, set(rows))
 
 
@@ -95,6 +104,10 @@ def _json_row(entry: dict[str, Any], labels: dict[int, int], where: str) -> _Row
     x, y, w, h = (_number(value, where, f"bbox {name}") for value, name in zip(box, _COLUMNS))  # noqa: B905
     score = _number(_field(entry, "score", where), where, "score")
     return x, y, w, h, score, _label(_field(entry, "category_id", where), labels, where)
+
+
+def _json_pose(entry: dict[str, Any], where: str) -> list[float]:
+    return [_number(_field(entry, name, where), where, name) for name in POSE_FIELDS]
 
 
 def _read_folder(folder: Path, split: DataSplit, unscored: Collection[int]) -> Predictions:
@@ -225,9 +238,10 @@ def write_predictions(path: str | Path, split: DataSplit, found: Sequence[Found]
     """
     path = Path(path)
     scored = [(sample, _scored(one)) for sample, one in zip(split.samples, found, strict=True)]
+    poses = [_scored_poses(one) for one in found]
     try:
         if path.suffix.lower() == ".json":
-            _write_json(path, split, scored)
+            _write_json(path, split, scored, poses)
         else:
             _write_folder(path, split, scored)
     except OSError as error:
@@ -239,10 +253,22 @@ def _scored(found: Found) -> list[tuple[list[float], float, int]]:
     return [row for row in rows if row[2] != UNSCORED]
 
 
+def _scored_poses(found: Found) -> list[dict[str, float]]:
+    """Return the pose fields of the rows that `_scored` keeps, none where it is unknown."""
+    kept = found.label != UNSCORED
+    if found.euler is None:
+        return [{} for _ in range(int(kept.sum()))]
+    return [
+        dict(zip(POSE_FIELDS, row, strict=True)) if np.isfinite(row).all() else {}
+        for row in found.euler[kept].tolist()
+    ]
+
+
 def _write_json(
     path: Path,
     split: DataSplit,
     scored: Sequence[tuple[Sample, list[tuple[list[float], float, int]]]],
+    poses: Sequence[list[dict[str, float]]],
 ) -> None:
     entries = [
         {
@@ -250,9 +276,10 @@ def _write_json(
             "category_id": split.category_ids[label],
             "bbox": box,
             "score": score,
+            **pose,
         }
-        for sample, rows in scored
-        for box, score, label in rows
+        for (sample, rows), angles in zip(scored, poses, strict=True)
+        for (box, score, label), pose in zip(rows, angles, strict=True)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(entries), encoding="utf-8")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError
-from vision_heads.evaluation import coco, visdrone
+from vision_heads.evaluation import coco, headpose, visdrone
 from vision_heads.evaluation.records import Found, as_found
 from vision_heads.evaluation.scores import Confusion, Curves, Scores
 from vision_heads.results import Detections
@@ -36,6 +36,8 @@ class Protocol:
         max_det: most results a picture that are worth predicting for it.
         unscored: category ids that results may carry although no class has them.
         score: (split, predictions) to `Scores`; raises `UserError`.
+        lone_class: a model's and a data set's only class match whatever they are called.
+        poses: it reads head poses.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Protocol:
     max_det: int
     unscored: tuple[int, ...]
     score: Callable[[DataSplit, Sequence[Found]], Scores]
+    lone_class: bool = False
+    poses: bool = False
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -54,7 +58,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             "coco",
             "COCO's twelve box numbers and a bin under 16 px",
-            ("detect",),
+            ("detect", "headpose"),
             coco.NUMBERS,
             1000,
             (),
@@ -68,6 +72,17 @@ PROTOCOLS: dict[str, Protocol] = {
             500,
             visdrone.UNSCORED_CATEGORIES,
             visdrone.score,
+        ),
+        Protocol(
+            "headpose",
+            "detection AP, recall, and DirectMHP's errors of pitch, yaw and roll",
+            ("headpose",),
+            headpose.NUMBERS,
+            1000,
+            (),
+            headpose.score,
+            lone_class=True,  # DirectMHP's labels call a head "person"
+            poses=True,
         ),
     )
 }
@@ -88,10 +103,11 @@ def score(split: DataSplit, predictions: Sequence[Detections | Found], protocol:
         split: samples with boxes in original pixels.
         predictions: predictions[i] belongs to split.samples[i], original pixels. Classes of
             `Detections` are matched to the data set's by name; those it lacks are not scored.
-        protocol: "coco" or "visdrone".
+        protocol: "coco", "visdrone" or "headpose".
 
     Raises:
         UserError: the protocol is unknown, or detections and data have no class in common.
         ValueError: there is not one prediction for each sample.
     """
-    return protocol_of(protocol).score(split, as_found(split, predictions))
+    rules = protocol_of(protocol)
+    return rules.score(split, as_found(split, predictions, lone=rules.lone_class))

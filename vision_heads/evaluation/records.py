@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError
+from vision_heads.geometry.rotations import to_euler
 from vision_heads.results import Detections
 
 UNSCORED = -1
@@ -31,11 +32,14 @@ class Found:
         xywh: (N, 4) float64 x, y, width, height in absolute pixels.
         score: (N,) float64.
         label: (N,) int64 index into the data set's names, or `UNSCORED`.
+        euler: (N, 3) float64 pitch, yaw, roll of heads in degrees, DirectMHP's convention, NaN
+            where unknown; None: no poses.
     """
 
     xywh: NDArray[np.float64]
     score: NDArray[np.float64]
     label: NDArray[np.int64]
+    euler: NDArray[np.float64] | None = None
 
     @classmethod
     def empty(cls) -> Found:
@@ -43,21 +47,25 @@ class Found:
         return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
 
     @classmethod
-    def from_detections(cls, found: Detections, names: Sequence[str]) -> Found:
-        """Take a model's detections, best first, classes matched to `names` by name.
+    def from_detections(
+        cls, found: Detections, names: Sequence[str], *, lone: bool = False
+    ) -> Found:
+        """Take a model's detections, best first, classes matched to `names` by `class_map`.
 
         Raises:
             UserError: not one class of the detections is in `names`.
         """
         corners = found.xyxy.astype(np.float64)
         xywh = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-        label = class_map(found.names, names).index[found.class_id]
-        return cls(xywh, found.score.astype(np.float64), label).best_first()
+        label = class_map(found.names, names, lone=lone).index[found.class_id]
+        euler = None if found.rotation is None else to_euler(found.rotation)
+        return cls(xywh, found.score.astype(np.float64), label, euler).best_first()
 
     def best_first(self) -> Found:
         """Return the same, sorted by falling score; equal scores keep their order."""
         order = np.argsort(-self.score, kind="stable")
-        return Found(self.xywh[order], self.score[order], self.label[order])
+        euler = None if self.euler is None else self.euler[order]
+        return Found(self.xywh[order], self.score[order], self.label[order], euler)
 
     def __len__(self) -> int:
         return len(self.score)
@@ -78,12 +86,19 @@ class ClassMap:
     only_data: tuple[str, ...]
 
 
-def class_map(model: Sequence[str], data: Sequence[str]) -> ClassMap:
+def class_map(model: Sequence[str], data: Sequence[str], *, lone: bool = False) -> ClassMap:
     """Match class names, regardless of case and of '-', '_' or ' ' between words.
+
+    Args:
+        model: the head's classes.
+        data: the data set's.
+        lone: where both sides have one class, these match whatever they are called.
 
     Raises:
         UserError: no name is in both.
     """
+    if lone and len(model) == len(data) == 1:
+        model = data
     known = {_plain(name): index for index, name in enumerate(data)}
     index = np.array([known.get(_plain(name), UNSCORED) for name in model], np.int64)
     if not (index >= 0).any():
@@ -109,7 +124,7 @@ class FoundTable:
     Attributes:
         image: (N,) int64 index of the picture, rising.
         rank: (N,) int64 place in the picture's list.
-        xywh, score, label: as in `Found`.
+        xywh, score, label, euler: as in `Found`; euler is NaN for pictures without poses.
     """
 
     image: NDArray[np.int64]
@@ -117,6 +132,7 @@ class FoundTable:
     xywh: NDArray[np.float64]
     score: NDArray[np.float64]
     label: NDArray[np.int64]
+    euler: NDArray[np.float64]
 
     @classmethod
     def of(cls, pictures: Sequence[Found]) -> FoundTable:
@@ -129,16 +145,26 @@ class FoundTable:
             np.concatenate([found.xywh for found in pictures]),
             np.concatenate([found.score for found in pictures]),
             np.concatenate([found.label for found in pictures]).astype(np.int64),
+            np.concatenate([_angles(found) for found in pictures]),
         )
 
     def __getitem__(self, keep: NDArray[np.bool_]) -> FoundTable:
         """Select rows by a mask."""
         return FoundTable(
-            self.image[keep], self.rank[keep], self.xywh[keep], self.score[keep], self.label[keep]
+            self.image[keep],
+            self.rank[keep],
+            self.xywh[keep],
+            self.score[keep],
+            self.label[keep],
+            self.euler[keep],
         )
 
     def __len__(self) -> int:
         return len(self.score)
+
+
+def _angles(found: Found) -> NDArray[np.float64]:
+    return np.full((len(found), 3), np.nan) if found.euler is None else found.euler
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +223,12 @@ def to_xywh(corners: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
 
 
-def as_found(split: DataSplit, predictions: Sequence[Detections | Found]) -> list[Found]:
+def as_found(
+    split: DataSplit, predictions: Sequence[Detections | Found], *, lone: bool = False
+) -> list[Found]:
     """Bring predictions, one per sample, into the form the protocols read.
+
+    `lone` is as in `class_map`.
 
     Raises:
         ValueError: their number is not the number of samples.
@@ -207,6 +237,6 @@ def as_found(split: DataSplit, predictions: Sequence[Detections | Found]) -> lis
     if len(predictions) != len(split.samples):
         raise ValueError(f"{len(predictions)} predictions for {len(split.samples)} samples")
     return [
-        found if isinstance(found, Found) else Found.from_detections(found, split.names)
+        found if isinstance(found, Found) else Found.from_detections(found, split.names, lone=lone)
         for found in predictions
     ]

@@ -95,6 +95,7 @@ def predict_split(
     options: DecodeOptions,
     *,
     head: HeadSpec,
+    lone: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Run a predictor over every picture of a split.
@@ -105,12 +106,13 @@ def predict_split(
         options: how to decode; classes the data set lacks are left out, so that they take no
             place among the `max_det` results.
         head: the head to keep results of.
+        lone: as in `class_map`.
         progress: called with (pictures done, all pictures) after each.
 
     Raises:
         UserError: head and data set have no class in common, or not one picture can be read.
     """
-    classes = class_map(head.classes, split.names)
+    classes = class_map(head.classes, split.names, lone=lone)
     known = tuple(int(i) for i in (classes.index >= 0).nonzero()[0])
     if classes.only_model:
         options = replace(options, classes=known)

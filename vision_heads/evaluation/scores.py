@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vision_heads.evaluation.headpose import PoseScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,14 @@ class Scores:
 
     Attributes:
         protocol: its name.
-        numbers: percent by name; NaN where the data holds nothing to measure it on (JSON: null).
+        numbers: by name, percent unless `units` says otherwise; NaN where the data
+            holds nothing to measure it on (JSON: null).
         classes: the same by class name: rows of the per-class table, with the counts
             "objects" and "images" beside the percentages.
         images: how many pictures were scored.
         curves, confusion: for the plots.
+        units: of numbers that are not percent.
+        pose: errors of head poses; None for protocols that know none.
     """
 
     protocol: str
@@ -86,6 +93,8 @@ class Scores:
     images: int
     curves: Curves
     confusion: Confusion
+    units: Mapping[str, str] = field(default_factory=dict)
+    pose: PoseScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a record for JSON: the numbers by their names, then everything else.
@@ -93,10 +102,11 @@ class Scores:
         What could not be measured is None.
         """
         return {
-            **_no_nan(self.numbers),
+            **no_nan(self.numbers),
+            **({} if self.pose is None else self.pose.to_dict()),
             "protocol": self.protocol,
             "images": self.images,
-            "classes": {name: _no_nan(row) for name, row in self.classes.items()},
+            "classes": {name: no_nan(row) for name, row in self.classes.items()},
             "best_f1": {
                 "confidence": self.curves.best_confidence,
                 "f1": float(self.curves.mean_f1.max(initial=0.0)),
@@ -110,5 +120,6 @@ class Scores:
         }
 
 
-def _no_nan(row: dict[str, float]) -> dict[str, float | None]:
+def no_nan(row: dict[str, float]) -> dict[str, float | None]:
+    """Replace NaN by None, which JSON can hold."""
     return {name: None if math.isnan(value) else value for name, value in row.items()}

@@ -8,18 +8,38 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vision_heads.evaluation.headpose import PoseScores
 from vision_heads.evaluation.scores import Scores
 
-_COUNTS = ("images", "objects")
+_COUNTS = ("images", "objects", "heads", "matched")
+_SHORT = {"heads": "number", "recall": "recall %", "geodesic_mean": "geodesic mean"}
+_SHORT["geodesic_median"] = "median"
 
 
 def numbers_table(scores: Scores) -> Table:
-    """Return the protocol's numbers, percent; '-' where there was nothing to measure."""
+    """Return the protocol's numbers with their units; '-' where there was nothing to measure."""
     table = Table(box=box.SIMPLE, title=f"{scores.protocol}, {scores.images} pictures")
     table.add_column("number", no_wrap=True)
-    table.add_column("percent", justify="right", no_wrap=True)
+    table.add_column("value" if scores.units else "percent", justify="right", no_wrap=True)
+    if scores.units:
+        table.add_column("unit", no_wrap=True)
     for name, value in scores.numbers.items():
-        table.add_row(name, _percent(value))
+        unit = scores.units.get(name, "percent")
+        text = f"{value:,.0f}" if unit == "heads" else _percent(value)
+        table.add_row(name, text, *([unit] if scores.units else []))
+    return table
+
+
+def pose_table(pose: PoseScores) -> Table:
+    """Return errors by how far heads are turned, each beside the recall it is measured at."""
+    table = Table(box=box.SIMPLE, title="by true yaw; errors in degrees, of the heads found")
+    table.add_column("heads", no_wrap=True)
+    columns = list(pose.groups["all"])
+    for name in columns:
+        table.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+    for label, row in pose.groups.items():
+        cells = [f"{row[c]:,.0f}" if c in _COUNTS else _percent(row[c]) for c in columns]
+        table.add_row(label, *cells, end_section=label == "backward")
     return table
 
 
