@@ -136,7 +136,7 @@ def _cell(heads: Heads, row: int, turn: float, split: DataSplit) -> NDArray[np.u
     halves = []
     for word, angles in (("true", heads.truth[row]), ("found", heads.found[row])):
         half = draw_axes(crop, box, from_euler(angles))
-        text = f"{word} {angles[0]:.0f} {angles[1]:.0f} {angles[2]:.0f}"
+        text = " ".join([word, *(str(round(angle)) for angle in angles.tolist())])
         halves.append(_captioned(half, text))
     cell = np.hstack(halves)
     title = f"{sample.image.name}: {turn:.0f} degrees apart (pitch yaw roll)"

@@ -31,13 +31,18 @@ def numbers_table(scores: Scores) -> Table:
 
 
 def pose_table(pose: PoseScores) -> Table:
-    """Return errors by how far heads are turned, each beside the recall it is measured at."""
+    """Return errors by how far heads are turned, each beside the recall it is measured at.
+
+    Bins of yaw without a head are left out.
+    """
     table = Table(box=box.SIMPLE, title="by true yaw; errors in degrees, of the heads found")
     table.add_column("heads", no_wrap=True)
     columns = list(pose.groups["all"])
     for name in columns:
         table.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
     for label, row in pose.groups.items():
+        if not row["heads"] and ".." in label:
+            continue
         cells = [f"{row[c]:,.0f}" if c in _COUNTS else _percent(row[c]) for c in columns]
         table.add_row(label, *cells, end_section=label == "backward")
     return table
