@@ -1,4 +1,4 @@
-"""`vh data synth`: drone-like scenes of our own making, with labels."""
+"""`vh data synth`: pictures of our own making, with labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 from vision_heads.errors import UserError
 
 _EXAMPLES = """
-Render drone-like scenes with exact labels, as a data set of their own.
+Render pictures with exact labels, as a data set of their own: drone-like scenes of streets, or
+people whose heads are turned any way (boxes, and rotations as euler_angles).
 
 Writes OUT/train (and OUT/val with --val), each with images and a COCO annotations.json, and
 OUT/card.yaml, which every command takes as --data. The same seed gives the same pictures.
@@ -25,6 +26,8 @@ Figures measured on such pictures say nothing about real ones.
   vh data synth scenes --count 600 --val 60 --size 640x360 --seed 7 --workers 4
 
   vh data synth lots --count 50 --kind parking --altitude 60 --tilt 0
+
+  vh data synth people --what heads --count 500 --val 60 --size 640x360
 
   vh data check scenes/card.yaml
 """
@@ -47,32 +50,39 @@ def register(app: typer.Typer) -> None:
         val: Annotated[int, typer.Option(help="Pictures in OUT/val.", min=0)] = 0,
         size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "960x540",
         seed: Annotated[int, typer.Option(help="0..20000.")] = 0,
+        what: Annotated[str, typer.Option(help="streets or heads.")] = "streets",
         kind: Annotated[
             str | None,
             typer.Option(
-                help="street, crossing, parking, square, suburb or highway; mixed if not given."
+                help="Of streets: street, crossing, parking, square, suburb or highway; of heads: "
+                "portrait, few, group, rows or crowd; mixed if not given."
             ),
         ] = None,
         altitude: Annotated[
-            float | None, typer.Option(help="Metres above ground; mixed if not given.")
+            float | None, typer.Option(help="Of streets: metres above ground; mixed if not given.")
         ] = None,
         tilt: Annotated[
             float | None,
-            typer.Option(help="Degrees away from straight down; mixed if not given."),
+            typer.Option(help="Of streets: degrees away from straight down; mixed if not given."),
         ] = None,
         workers: Annotated[int, typer.Option(help="Processes that render.")] = 1,
     ) -> None:
-        from vision_heads.data.synthetic import KINDS, View  # noqa: PLC0415
+        from vision_heads.data.synthetic import GROUPS, KINDS, View  # noqa: PLC0415
 
-        chosen = next((known for known in KINDS if known == kind), None)
-        if kind is not None and chosen is None:
-            raise UserError(f"--kind: one of {', '.join(KINDS)}, got {kind!r}")
+        kinds: dict[str, tuple[str, ...]] = {"streets": KINDS, "heads": GROUPS}
+        if what not in kinds:
+            raise UserError(f"--what: one of {', '.join(kinds)}, got {what!r}")
+        if kind is not None and kind not in kinds[what]:
+            raise UserError(f"--kind: one of {', '.join(kinds[what])}, got {kind!r}")
+        if what == "heads" and (altitude is not None or tilt is not None):
+            raise UserError("--altitude, --tilt: only of --what streets")
         _write(
             out,
             {"train": count, "val": val},
             size=_size(size),
             seed=seed,
-            kind=chosen,
+            what=what,
+            kind=kind,
             view=View(altitude=altitude, tilt=tilt),
             workers=workers,
         )

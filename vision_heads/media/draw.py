@@ -14,7 +14,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_heads.media.pose import AXES, draw_axes
 from vision_heads.results import Result
+
+__all__ = [
+    "Color",
+    "class_color",
+    "contact_sheet",
+    "draw_axes",
+    "draw_boxes",
+    "draw_legend",
+    "draw_result",
+]
 
 Color = tuple[int, int, int]
 """Blue, green, red, 0..255."""
@@ -102,6 +113,8 @@ def draw_boxes(
 def draw_result(image: NDArray[np.uint8], result: Result) -> NDArray[np.uint8]:
     """Return a copy of `image` with the detections of every head and a legend.
 
+    Head poses are drawn as axes; see `vision_heads.media.pose.draw_axes`.
+
     Colours go by class; classes of a second head follow those of the first, so no two classes
     of a model share one.
 
@@ -113,7 +126,7 @@ def draw_result(image: NDArray[np.uint8], result: Result) -> NDArray[np.uint8]:
     texts: list[str] = []
     colors: list[Color] = []
     scores: list[float] = []
-    legend: dict[str, tuple[Color, int]] = {}
+    legend: dict[str, tuple[Color, int | None]] = {}
     first = 0
     for head, found in result.heads.items():
         counts = np.bincount(found.class_id, minlength=len(found.names))
@@ -135,20 +148,25 @@ def draw_result(image: NDArray[np.uint8], result: Result) -> NDArray[np.uint8]:
         [texts[index] for index in best],
         [colors[index] for index in best],
     )
+    for found in result.heads.values():
+        if found.rotation is not None and len(found):
+            picture = draw_axes(picture, found.xyxy, found.rotation)
+            legend |= {name: (color, None) for name, color in AXES}
     return draw_legend(picture, legend, avoid=xyxy)
 
 
 def draw_legend(
     image: NDArray[np.uint8],
-    entries: Mapping[str, tuple[Color, int]],
+    entries: Mapping[str, tuple[Color, int | None]],
     avoid: NDArray[np.floating] | None = None,
 ) -> NDArray[np.uint8]:
     """Return a copy of `image` with names, colours and counts in a corner.
 
     Args:
         image: (H, W, 3) BGR uint8.
-        entries: name -> (BGR colour, count), drawn from the highest count down; those for
-            which the picture is too low are summed up in a last line. None: no legend.
+        entries: name -> (BGR colour, count), drawn from the highest count down, those without
+            a count (None) last and as given; those for which the picture is too low are summed
+            up in a last line. No entries: no legend.
         avoid: (N, 4) xyxy boxes; the legend goes to the corner where it covers the fewest
             of their centres. The upper left one when None.
     """
@@ -159,12 +177,14 @@ def draw_legend(
     scale = _text_scale(picture)
     line = max(10, round(30 * scale))
     pad = max(3, line // 4)
-    rows = sorted(entries.items(), key=lambda item: (-item[1][1], item[0]))
+    counted = [item for item in entries.items() if item[1][1] is not None]
+    rows = sorted(counted, key=lambda item: (-(item[1][1] or 0), item[0]))
+    rows += [item for item in entries.items() if item[1][1] is None]
     room = max(1, (height - 4 * pad) // line)
     if len(rows) > room:
-        rest = sum(count for _, (_, count) in rows[room - 1 :])
+        rest = sum(count or 0 for _, (_, count) in rows[room - 1 :])
         rows = [*rows[: room - 1], (f"{len(rows) - room + 1} more", (_SHEET, rest))]
-    texts = [f"{name}  {count}" for name, (_, count) in rows]
+    texts = [name if count is None else f"{name}  {count}" for name, (_, count) in rows]
     wide = max(_text_size(text, scale)[0] for text in texts) + line + 2 * pad
     high = line * len(rows) + 2 * pad
     far = (max(pad, width - wide - pad), max(pad, height - high - pad))

@@ -169,7 +169,8 @@ def _ranks(found: TileBoxes) -> Ints:
 def _join_pieces(found: TileBoxes) -> tuple[Ints, TileBoxes]:
     """Join pieces cut at facing borders.
 
-    Returns the first piece of each resulting box, and the resulting boxes.
+    Returns the best-scored piece of each resulting box, and the resulting boxes: what else is
+    known of an object, such as a head's rotation, comes from the view that showed most of it.
     """
     # Without any overlap, pieces only touch: let them reach a little over their borders.
     pieces = np.flatnonzero(found.cut.any(axis=1))
@@ -190,7 +191,9 @@ def _join_pieces(found: TileBoxes) -> tuple[Ints, TileBoxes]:
     members = np.bincount(root, minlength=len(root))
     tile = np.where(members > 1, WHOLE - 1 - np.arange(len(root)), found.tile)
     index = np.flatnonzero(members)
-    return index, TileBoxes(
+    order = np.lexsort((-found.scores, root))
+    best = order[np.searchsorted(root[order], index)]
+    return best, TileBoxes(
         boxes[index], scores[index], found.labels[index], tile[index], cut[index]
     )
 

@@ -81,9 +81,7 @@ def test_six_numbers_do_not_jump_where_yaw_does(side: float) -> None:
     )
 
 
-@given(
-    st.floats(-89, 89, width=32), st.floats(-180, 180, width=32), st.floats(-89, 89, width=32)
-)
+@given(st.floats(-89, 89, width=32), st.floats(-180, 180, width=32), st.floats(-89, 89, width=32))
 @settings(max_examples=100, deadline=None)
 def test_euler_shares_are_directmhps_angles(pitch: float, yaw: float, roll: float) -> None:
     if abs(abs(yaw) - 90) < 1:  # the lock, where pitch and roll are one

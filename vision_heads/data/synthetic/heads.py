@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from vision_heads.data.sample import REGION
 from vision_heads.data.synthetic.backdrop import paint_backdrop, through_lens
 from vision_heads.data.synthetic.head_looks import Look, draw_look
-from vision_heads.data.synthetic.head_shape import BODY, HEAD, TEXTURE, body_mesh, fall_meshes, head_mesh
+from vision_heads.data.synthetic.head_shape import (
+    BODY,
+    HEAD,
+    TEXTURE,
+    body_mesh,
+    fall_meshes,
+    head_mesh,
+)
 from vision_heads.data.synthetic.surface import Floats, Fragment, Mesh, paint
 from vision_heads.errors import require
 
@@ -205,7 +212,9 @@ def _draw_person(
     body = camera @ turn_y(np.radians(-yaw + rng.normal(0, 25)))
     rotation = camera @ turn_y(np.radians(-yaw)) @ turn_x(np.radians(pitch))
     rotation = rotation @ turn_z(np.radians(roll))
-    return Person(*place, size, rotation, body, float(rng.uniform(4, 18)), draw_look(rng, size * OVER))
+    return Person(
+        *place, size, rotation, body, float(rng.uniform(4, 18)), draw_look(rng, size * OVER)
+    )
 
 
 def turn_x(angle: float) -> NDArray[np.float64]:
@@ -326,7 +335,7 @@ def _label(
         if not len(x):
             continue
         start = np.array([place.columns.start, place.rows.start] * 2)
-        box = (start + [x.min(), y.min(), x.max() + 1, y.max() + 1]) / OVER
+        box = (start + np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])) / OVER
         visible = len(x) / place.pixels
         if visible < _LEAST_VISIBLE or min(box[2:] - box[:2]) < _LEAST_SIDE:
             aside.append(box)

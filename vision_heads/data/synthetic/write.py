@@ -1,4 +1,7 @@
-"""Writes scenes as a data set: JPEG pictures, one COCO file a split, and a card."""
+"""Writes scenes as a data set: JPEG pictures, one COCO file a split, and a card.
+
+Heads carry `euler_angles` = [pitch, yaw, roll] in degrees, as DirectMHP's files do.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,58 @@ from dataclasses import dataclass
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.data.synthetic.actors import NAMES
+from vision_heads.data.synthetic.heads import HEAD_NAMES, Group, render_heads
 from vision_heads.data.synthetic.plan import Kind
-from vision_heads.data.synthetic.scene import Scene, View, render_scene
+from vision_heads.data.synthetic.scene import View, render_scene
 from vision_heads.errors import UserError, require
+from vision_heads.geometry.rotations import to_euler
 
 CATEGORY_IDS = tuple(range(1, len(NAMES) + 1))
 """VisDrone's ids of `NAMES`."""
 CARD = "card.yaml"
 TERMS = "synthetic, made by vision_heads' own generator; CC0"
+What = Literal["streets", "heads"]
+"""Which of the generator's pictures: drone-like scenes, or people with head poses."""
 _PER_SEED = 100_000
 _SPLITS = ("train", "val")
+
+
+class Rendered(Protocol):
+    """A picture and its labels, whatever it shows; those of heads have `rotations` too."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) BGR."""
+        ...
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """(N, 4) xyxy pixels."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) class indices."""
+        ...
+
+    @property
+    def ignore_boxes(self) -> NDArray[np.float32]:
+        """(K, 4) areas that are not judged."""
+        ...
+
+    @property
+    def ignore_labels(self) -> NDArray[np.int64]:
+        """(K,) class indices, or `REGION`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +75,8 @@ class _Job:
     folder: Path
     seed: int
     size: tuple[int, int]
-    kind: Kind | None
+    what: What
+    kind: Kind | Group | None
     view: View
     quality: int
 
@@ -48,9 +86,10 @@ def synthetic_split(
     seed: int,
     folder: str | Path,
     *,
+    what: What = "streets",
     split: Literal["train", "val"] = "train",
     size: tuple[int, int] = (960, 540),
-    kind: Kind | None = None,
+    kind: Kind | Group | None = None,
     view: View | None = None,
     quality: int = 90,
     workers: int = 1,
@@ -59,7 +98,7 @@ def synthetic_split(
     """Render `count` scenes into a folder and return them as a split.
 
     Writes `folder/<split>/images/*.jpg`, `folder/<split>/annotations.json` (COCO, category ids
-    1..10; what is not to be judged is a crowd annotation of its class) and `folder/card.yaml`,
+    from 1; what is not to be judged is a crowd annotation of its class) and `folder/card.yaml`,
     which names every split that the folder has. Picture i is a pure function of (seed, split,
     i): the number of workers changes nothing, and no picture is in both splits.
 
@@ -67,9 +106,12 @@ def synthetic_split(
         count: pictures, 1..50000.
         seed: 0..20000.
         folder: made if it is not there; the split itself must not be there yet.
+        what: which pictures.
         split: "train" or "val".
         size: width and height in pixels.
-        kind, view: as for `render_scene`; drawn anew for each picture when None.
+        kind: of `render_scene`, or the group of `render_heads`; drawn anew for each picture when
+            None.
+        view: as for `render_scene`; of streets only.
         quality: of the JPEG files, 1..100.
         workers: processes that render.
         progress: called with the number of pictures done so far.
@@ -96,7 +138,8 @@ def synthetic_split(
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     first = seed * _PER_SEED + (_PER_SEED // 2 if split == "val" else 0)
     jobs = [
-        _Job(images, first + index, size, kind, view or View(), quality) for index in range(count)
+        _Job(images, first + index, size, what, kind, view or View(), quality)
+        for index in range(count)
     ]
     samples: list[Sample] = []
     try:
@@ -105,12 +148,18 @@ def synthetic_split(
             samples.append(sample)
             if progress:
                 progress(len(samples))
-        write_coco(samples, part / "annotations.json")
+        names, ids = classes_of(what)
+        write_coco(samples, part / "annotations.json", names, ids)
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     _write_card(folder)
-    return DataSplit(folder.resolve().name, split, NAMES, CATEGORY_IDS, samples, terms=TERMS)
+    return DataSplit(folder.resolve().name, split, names, ids, samples, terms=TERMS)
+
+
+def classes_of(what: What) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return class names and category ids of the pictures."""
+    return (NAMES, CATEGORY_IDS) if what == "streets" else (HEAD_NAMES, (1,))
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[Sample]:
@@ -135,12 +184,22 @@ def _make_alone(number: int, job: _Job, threads: int) -> Sample:
 
 def _make(number: int, job: _Job) -> Sample:
     width, height = job.size
-    scene = render_scene(job.seed, width, height, kind=job.kind, view=job.view)
+    scene: Any
+    if job.what == "heads":
+        scene = render_heads(job.seed, width, height, group=job.kind)  # type: ignore[arg-type]
+    else:
+        scene = render_scene(
+            job.seed,
+            width,
+            height,
+            kind=job.kind,  # type: ignore[arg-type]
+            view=job.view,
+        )
     file = job.folder / f"{job.seed:010d}_{scene.kind}.jpg"
     return save_scene(scene, file, number, job.quality)
 
 
-def save_scene(scene: Scene, file: Path, image_id: int, quality: int = 90) -> Sample:
+def save_scene(scene: Rendered, file: Path, image_id: int, quality: int = 90) -> Sample:
     """Write a scene's picture as JPEG and return its labels as a `Sample`."""
     done, data = cv2.imencode(".jpg", scene.image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
@@ -156,29 +215,45 @@ def save_scene(scene: Scene, file: Path, image_id: int, quality: int = 90) -> Sa
         labels=scene.labels,
         ignore_boxes=scene.ignore_boxes,
         ignore_labels=scene.ignore_labels,
+        rotations=getattr(scene, "rotations", None),
     )
 
 
-def write_coco(samples: list[Sample], file: Path) -> None:
-    """Write samples with labels out of `NAMES` as a COCO file; annotation ids start at 1."""
+def write_coco(
+    samples: list[Sample],
+    file: Path,
+    names: tuple[str, ...] = NAMES,
+    category_ids: tuple[int, ...] = CATEGORY_IDS,
+) -> None:
+    """Write samples with labels out of `names` as a COCO file; annotation ids start at 1.
+
+    An area without a class is a crowd of the first one.
+    """
     annotations: list[dict[str, Any]] = []
     for sample in samples:
-        groups = (
-            (sample.boxes, sample.labels, 0),
-            (sample.ignore_boxes, sample.ignore_labels, 1),
-        )
-        for boxes, labels, crowd in groups:
-            for box, label in zip(boxes, labels, strict=True):
-                annotations.append(_annotation(box, CATEGORY_IDS[label], crowd))
-                annotations[-1] |= {"id": len(annotations), "image_id": sample.image_id}
+        entries = [
+            _annotation(box, category_ids[max(label, 0)], crowd)
+            for boxes, labels, crowd in (
+                (sample.boxes, sample.labels, 0),
+                (sample.ignore_boxes, sample.ignore_labels, 1),
+            )
+            for box, label in zip(boxes, labels.tolist(), strict=True)
+        ]
+        if sample.rotations is not None:
+            angles = to_euler(sample.rotations).round(4).tolist()
+            for entry, angle in zip(entries, angles, strict=False):
+                entry["euler_angles"] = angle
+        for entry in entries:
+            annotations.append(entry)
+            entry |= {"id": len(annotations), "image_id": sample.image_id}
     record = {
-        "info": {"description": "synthetic drone-like scenes by vision_heads", "terms": TERMS},
+        "info": {"description": "synthetic scenes by vision_heads", "terms": TERMS},
         "images": [
             {"id": s.image_id, "file_name": s.image.name, "width": s.width, "height": s.height}
             for s in samples
         ],
         "categories": [
-            {"id": key, "name": name} for key, name in zip(CATEGORY_IDS, NAMES, strict=True)
+            {"id": key, "name": name} for key, name in zip(category_ids, names, strict=True)
         ],
         "annotations": annotations,
     }

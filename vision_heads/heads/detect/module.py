@@ -142,4 +142,3 @@ def narrow_branch(channels: int, width: int, outputs: int) -> nn.Sequential:
         nn.Sequential(DWConv(width, width, 3), Conv(width, width, 1)),
         nn.Conv2d(width, outputs, 1),
     )
-
