@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vision_heads.errors import UserError
+from vision_heads.geometry.rotations import from_euler
 from vision_heads.results import Detections, Failure, Result
 
 
@@ -94,3 +95,38 @@ def test_without_supervision_the_way_to_get_it_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(UserError, match="pip install supervision"):
         _found().to_supervision()
+
+
+def _posed() -> Detections:
+    rotation = from_euler([[10, 170, -5], [np.nan] * 3])
+    return Detections([[0, 0, 10, 10], [5, 5, 9, 9]], [0.9, 0.5], [0, 0], ("head",), (3,), rotation)
+
+
+def test_euler_angles_in_every_convention():
+    found = _posed()
+    assert found.rotation.dtype == np.float32
+    np.testing.assert_allclose(found.euler()[0], [10, 170, -5], atol=1e-3)
+    assert np.isnan(found.euler()[1]).all()
+    assert found.euler("opencv").shape == (2, 3)
+    with pytest.raises(UserError, match="klingon"):
+        found.euler("klingon")
+    with pytest.raises(UserError, match="no rotation"):
+        Detections.empty(("head",)).euler()
+
+
+def test_records_of_poses():
+    found = _posed()
+    known, unknown = found.to_dicts()
+    assert [known["pitch"], known["yaw"], known["roll"]] == pytest.approx([10, 170, -5], abs=2e-3)
+    np.testing.assert_allclose(known["rotation"], found.rotation[0], atol=1e-6)
+    assert unknown["yaw"] is None and unknown["rotation"] is None
+    coco = found.to_coco(7)
+    assert coco[0]["category_id"] == 3 and coco[0]["yaw"] == pytest.approx(170, abs=2e-3)
+    assert json.loads(json.dumps(coco)) == coco
+
+
+def test_selecting_keeps_each_rotation():
+    found = _posed()[[1, 0]]
+    assert np.isnan(found.rotation[0]).all() and found.euler()[1, 1] == pytest.approx(170, abs=1e-3)
+    with pytest.raises(ValueError, match="rotation"):
+        Detections([[0, 0, 1, 1]], [0.5], [0], ("head",), (), np.zeros((2, 3, 3)))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError
+from vision_heads.geometry.rotations import to_euler
 
 if TYPE_CHECKING:
     import supervision
@@ -104,8 +105,6 @@ class Detections:
         """
         if self.rotation is None:
             raise UserError("euler(): these detections have no rotation; their head finds no poses")
-        from vision_heads.geometry.rotations import to_euler  # noqa: PLC0415
-
         return to_euler(self.rotation, convention)
 
     def to_dicts(self) -> list[dict[str, Any]]:

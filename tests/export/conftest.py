@@ -29,6 +29,8 @@ def lively(spec: ModelSpec, seed: int = 0) -> Network:
         for branch in head.class_branches.values():
             nn.init.normal_(branch[-1].weight, std=0.3)
             nn.init.constant_(branch[-1].bias, -1.0)
+        for branch in getattr(head, "rotation_branches", nn.ModuleDict()).values():
+            nn.init.normal_(branch[-1].weight, std=0.3)
     return network.eval()
 
 
@@ -58,6 +60,21 @@ def two_heads() -> Network:
             candidates=50,
         )
     )
+
+
+@pytest.fixture(scope="session", params=["6d", "euler"])
+def posed(request) -> Network:
+    heads = (
+        HeadSpec(
+            name="pose",
+            kind="headpose",
+            classes=("head",),
+            options={"representation": request.param},
+        ),
+        HeadSpec(name="car", classes=("car",), levels=(3, 4)),
+    )
+    size = InputSpec(height=128, width=160)
+    return lively(ModelSpec(input=size, heads=heads, candidates=80))
 
 
 @pytest.fixture

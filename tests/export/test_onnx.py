@@ -126,3 +126,17 @@ def test_graph_has_no_split_and_no_shape_arithmetic(network, tmp_path):
         content.operators
     )
     assert content.operators["TopK"] == 1
+
+
+def test_head_poses_agree_within_a_tenth_of_a_degree(posed, pictures, tmp_path):
+    file = export_onnx(posed, tmp_path / "m.onnx", dynamic_batch=True, pictures=pictures)
+    assert file.outputs["pose/rotation"] == ("batch", 80, 3, 3)
+    assert file.parity.differences["rotation"] < 0.1
+    assert list(file.outputs) == [
+        "pose/boxes", "pose/scores", "pose/rotation", "car/boxes", "car/scores"
+    ]  # fmt: skip
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    (rotation,) = session.run(["pose/rotation"], {"images": np.zeros((1, 3, 128, 160), np.float32)})
+    assert rotation.dtype == np.float32 and rotation.std() > 0.1
+    eye = np.broadcast_to(np.eye(3), rotation.shape)
+    np.testing.assert_allclose(rotation.swapaxes(2, 3) @ rotation, eye, atol=1e-5)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from vision_heads.export.parity import Parity, match, tolerance
+from vision_heads.geometry.rotations import from_euler, rotate_in_plane
 
 
 def cells(count: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
@@ -79,8 +80,20 @@ def test_not_a_number_is_a_difference():
 
 
 def test_further_outputs_are_compared_at_the_matched_cells():
-    reference = cells() | {"rotation": np.zeros((60, 3, 3), np.float32)}
+    reference = cells() | {"depth": np.zeros((60, 2), np.float32)}
     found = first(reference, 20)
     assert judge(reference, found).good
-    found["rotation"][2, 1, 1] = 0.01
+    found["depth"][2, 1] = 0.01
     assert not judge(reference, found).good
+
+
+def test_rotations_are_compared_in_degrees():
+    angles = np.random.default_rng(0).uniform(-180, 180, (60, 3))
+    reference = cells() | {"rotation": from_euler(angles).astype(np.float32)}
+    near, far = first(reference, 20), first(reference, 20)
+    near["rotation"][4] = rotate_in_plane(near["rotation"][4], 0.05)
+    far["rotation"][4] = rotate_in_plane(far["rotation"][4], 0.2)
+    assert judge(reference, near).good
+    parity = judge(reference, far)
+    assert not parity.good
+    assert parity.differences["rotation"] == pytest.approx(0.2, abs=1e-3)

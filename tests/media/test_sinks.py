@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from vision_heads.errors import UserError
+from vision_heads.geometry.rotations import from_euler
+from vision_heads.media.attention import AttentionSink
 from vision_heads.media.sinks import CropSink, CsvSink, ImageSink, JsonSink, TextSink, save_jpeg
 from vision_heads.results import Detections, Failure, Result
 
@@ -132,3 +134,59 @@ def test_a_full_disk_is_named(kind):
 def test_a_picture_on_a_full_disk_is_named():
     with pytest.raises(UserError, match="No space left"):
         save_jpeg(Path("/dev/full"), np.zeros((4, 4, 3), np.uint8))
+
+
+def _posed_result() -> Result:
+    rotation = from_euler([[10, 170, -5], [np.nan] * 3])
+    boxes = [[10, 20, 50, 60], [100, 0, 140, 50]]
+    found = Detections(boxes, [0.9, 0.5], [0, 0], ("head",), (1,), rotation)
+    return Result({"pose": found}, 200, 100, "a.jpg")
+
+
+def test_csv_and_json_carry_poses(tmp_path):
+    for sink in (CsvSink(tmp_path / "a.csv"), JsonSink(tmp_path / "a.json")):
+        sink.write("a", _posed_result())
+        sink.write("b", _result("b.jpg"))
+        sink.close()
+        sink.close()
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(rows[0][k]) for k in ("pitch", "yaw", "roll")] == pytest.approx(
+        [10, 170, -5], abs=2e-3
+    )
+    matrix = [float(rows[0][f"r{i}{j}"]) for i in (1, 2, 3) for j in (1, 2, 3)]
+    np.testing.assert_allclose(np.reshape(matrix, (3, 3)), from_euler([10, 170, -5]), atol=1e-4)
+    assert rows[1]["yaw"] == rows[1]["r11"] == rows[2]["yaw"] == ""
+    assert rows[2]["source"] == "b.jpg" and rows[2]["x1"] == "10.0"
+    record = json.loads((tmp_path / "a.json").read_text())[0]["heads"]["pose"]
+    assert record[0]["yaw"] == pytest.approx(170, abs=2e-3) and record[1]["rotation"] is None
+
+
+def test_csv_of_boxes_has_no_columns_for_poses(tmp_path):
+    for name, results in (("some", [_result()]), ("none", [])):
+        sink = CsvSink(tmp_path / name)
+        for result in results:
+            sink.write("a", result)
+        sink.close()
+        header = (tmp_path / name).read_text().splitlines()[0]
+        assert header == "source,head,class,category_id,score,x1,y1,x2,y2"
+
+
+def test_attention_report(tmp_path):
+    boxes = [[0, 40, 30, 80], [100, 40, 130, 80], [160, 40, 190, 80], [60, 0, 70, 10]]
+    turns = from_euler([[0, -90, 0], [0, 90, 0], [0, 3, 0], [np.nan] * 3])
+    found = Detections(boxes, [0.9, 0.8, 0.7, 0.6], [0] * 4, ("head",), (), turns)
+    sink = AttentionSink(tmp_path / "a.csv", within=30)
+    sink.write("a", Result({"pose": found}, 200, 120, "a.jpg"))
+    sink.write("b", Failure("b.jpg", "broken"))
+    sink.write("c", _result())
+    sink.close()
+    assert sink.counts == {
+        "heads": 4, "camera": 1, "others": 2, "nobody": 0, "unknown": 1, "pairs": 1
+    }  # fmt: skip
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["turned_to"] for row in rows] == ["1", "0", "camera", "unknown"]
+    assert [row["mutual"] for row in rows] == ["1", "1", "0", "0"]
+    assert float(rows[2]["camera_degrees"]) == pytest.approx(3, abs=0.01)
+    assert rows[3]["camera_degrees"] == ""

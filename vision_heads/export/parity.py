@@ -21,14 +21,17 @@ from numpy.typing import NDArray
 
 from vision_heads.errors import require
 from vision_heads.geometry.letterbox import letterbox
+from vision_heads.geometry.rotations import geodesic
 from vision_heads.network import Network
 from vision_heads.runtime.engines import open_engine
 from vision_heads.spec import InputSpec
 
 TOLERANCES = {"boxes": 0.05, "scores": 1e-3}
 """Largest allowed difference: pixels of the network's input, and probability."""
+ROTATION_TOLERANCE = 0.1
+"""Degrees between two rotations."""
 OTHER_TOLERANCE = 1e-3
-"""Of any further output, such as the entries of a rotation."""
+"""Of any further output."""
 
 Floats = NDArray[np.float32]
 
@@ -44,7 +47,8 @@ class Parity:
     Attributes:
         pictures: compared.
         candidates: compared, over all pictures and heads.
-        differences: largest absolute difference by output suffix; NaN counts as infinite.
+        differences: largest difference by output suffix, of rotations in degrees; NaN counts
+            as infinite.
         reordered: candidates whose rank differs, because scores are equal but for rounding.
         missing: cells the file should have given, by their score, and did not.
         candidates_that_score: candidates with a score above 0.05, where boxes matter.
@@ -76,7 +80,7 @@ class Parity:
         self.reordered += int((cells != np.arange(len(cells))).sum())
         self.candidates_that_score += int((found["scores"].max(1) > 0.05).sum())
         for name, values in found.items():
-            difference = np.abs(reference[name][cells].astype(np.float64) - values)
+            difference = _difference(name, reference[name][cells], values)
             largest = float(np.nan_to_num(difference, nan=np.inf).max(initial=0))
             self.differences[name] = max(self.differences.get(name, 0.0), largest)
         last = found["scores"].max(1).min(initial=np.inf)
@@ -87,7 +91,14 @@ class Parity:
 
 def tolerance(name: str) -> float:
     """Return the largest allowed difference of the output `<head>/<name>`."""
-    return TOLERANCES.get(name, OTHER_TOLERANCE)
+    return ROTATION_TOLERANCE if name == "rotation" else TOLERANCES.get(name, OTHER_TOLERANCE)
+
+
+def _difference(name: str, reference: Floats, found: Floats) -> NDArray[np.float64]:
+    """How far values are apart: degrees for rotations, else entry by entry."""
+    if name == "rotation":
+        return geodesic(reference, found)
+    return np.abs(reference.astype(np.float64) - found)
 
 
 def match(reference: Mapping[str, Floats], found: Mapping[str, Floats]) -> NDArray[np.int64]:
