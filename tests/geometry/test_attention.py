@@ -9,10 +9,10 @@ from vision_heads.geometry.attention import (
     AT_NOBODY,
     angle_to,
     attention,
-    directions,
     places,
     point_place,
 )
+from vision_heads.geometry.rotations import direction
 
 
 def turned(yaw: float, pitch: float = 0.0) -> np.ndarray:
@@ -28,7 +28,7 @@ def box(x: float, y: float, side: float) -> list[float]:
 
 
 def test_direction_is_where_the_nose_points():
-    left, up = directions(np.stack([turned(90), turned(0, 90)]))
+    left, up = direction(np.stack([turned(90), turned(0, 90)]))
     assert left == pytest.approx([-1, 0, 0], abs=1e-9)
     assert up == pytest.approx([0, -1, 0], abs=1e-9)
 

@@ -106,7 +106,7 @@ def train(
     ] = None,
     protocol: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Rules of validation: coco or visdrone."),
+        typer.Option(help="Rules of validation: coco, visdrone or headpose."),
     ] = None,
     set_: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
+from vision_heads.geometry.rotations import direction
 
 Floats = NDArray[np.float64]
 
@@ -42,11 +43,6 @@ class Attention:
     others: Floats
     target: NDArray[np.int64]
     mutual: NDArray[np.int64]
-
-
-def directions(rotation: NDArray[np.floating]) -> Floats:
-    """Rotations (N, 3, 3) to unit vectors (N, 3) along the nose; NaN where unknown."""
-    return np.asarray(rotation, np.float64).reshape(-1, 3, 3)[:, :, 2]
 
 
 def places(
@@ -85,7 +81,8 @@ def point_place(
     The size says how far away it is: take it from a head that is beside it.
     """
     require(size > 0, f"attention: size must be positive, got {size}")
-    return _unproject(np.array([point], np.float64), np.array([size]), width, height, focal)[0]
+    points = np.array([point], np.float64)
+    return np.asarray(_unproject(points, np.array([size]), width, height, focal)[0])
 
 
 def _unproject(
@@ -95,7 +92,7 @@ def _unproject(
     require(length > 0, f"attention: focal must be positive, got {focal}")
     centre = np.array([width / 2, height / 2])
     flat = (points - centre) / size[:, None]
-    return np.concatenate([flat, -length / size[:, None]], axis=1)
+    return np.asarray(np.concatenate([flat, -length / size[:, None]], axis=1))
 
 
 def angle_to(rotation: NDArray[np.floating], place: Floats, targets: Floats) -> Floats:
@@ -112,7 +109,7 @@ def angle_to(rotation: NDArray[np.floating], place: Floats, targets: Floats) -> 
     Returns:
         (N, M) degrees, 0..180; NaN where the pose is unknown or the target is in the head.
     """
-    nose = directions(rotation)
+    nose = direction(rotation)
     turned = _in_sight_axes(place, targets[None, :, :] - place[:, None, :])
     length = np.linalg.norm(turned, axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -127,7 +124,7 @@ def _in_sight_axes(place: Floats, vectors: Floats) -> Floats:
     x = np.stack([z[:, 2], np.zeros(len(z)), -z[:, 0]], axis=1)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     y = np.cross(z, x)
-    return np.einsum("nak,nmk->nma", np.stack([x, y, z], axis=1), vectors)
+    return np.asarray(np.einsum("nak,nmk->nma", np.stack([x, y, z], axis=1), vectors))
 
 
 def attention(

@@ -121,7 +121,7 @@ class TrainConfig(_Strict):
     trust_pickle: bool = False
     fix: tuple[Literal["clip", "drop"], ...] = ()
     val_every: Annotated[int, Field(ge=1)] = 10
-    protocol: Literal["coco", "visdrone"] = "coco"
+    protocol: Literal["coco", "visdrone", "headpose"] = "coco"
     checkpoint_minutes: Positive = 10.0
     keep_half: bool = True
     terms: dict[str, str] = {}

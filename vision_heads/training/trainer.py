@@ -24,7 +24,7 @@ from vision_heads.training.journal import Journal
 from vision_heads.training.meters import Meters
 from vision_heads.training.optimizer import Ema, learning_rate, make_optimizer
 from vision_heads.training.state import latest_state, load_state, save_state
-from vision_heads.training.validate import validate
+from vision_heads.training.validate import fitness, validate
 from vision_heads.version import __version__
 
 
@@ -256,9 +256,9 @@ class Trainer:
         if not self.val_splits:
             return {}
         figures = validate(self._average(), self.val_splits, self.config, self.journal)
-        fitness = sum(v for k, v in figures.items() if k.endswith("/AP50")) / len(self.val_splits)
-        if fitness > self.best:
-            self.best = fitness
+        mark = fitness(figures, self.val_splits)
+        if mark > self.best:
+            self.best = mark
             save_network(self._weights("best"), self._average(), half=self.config.keep_half)
         return figures
 

@@ -34,3 +34,25 @@ def validate(
         numbers = kind_of(head.kind).evaluate(split, run.detections, config.protocol)
         figures |= {f"{name}/{key}": value for key, value in numbers.items()}
     return figures
+
+
+def fitness(figures: Mapping[str, float], splits: Mapping[str, DataSplit]) -> float:
+    """Say in one number how good validated weights are, 0..100, to keep the best.
+
+    Args:
+        figures: of `validate`.
+        splits: what each head was validated on.
+
+    Returns:
+        The heads' mean AP50; where poses were judged it is taken times 1 - MAE / 90 degrees, so
+        that weights which find heads but not their poses are not the best.
+    """
+    marks = []
+    for head, split in splits.items():
+        mark = figures.get(f"{head}/AP50", 0.0)
+        posed = any(sample.rotations is not None for sample in split.samples)
+        if posed and f"{head}/matched" in figures:
+            # No error given: nothing was matched.
+            mark *= max(0.0, 1 - figures.get(f"{head}/mae", 90.0) / 90)
+        marks.append(mark)
+    return sum(marks) / max(len(marks), 1)

@@ -200,7 +200,7 @@ def _draw_features(
 ) -> Floats:
     """Draw eyes, brows and mouth with OpenCV, at four texels a degree for smooth edges."""
     fine = cv2.resize(face, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-    fine = np.ascontiguousarray(fine)
+    fine = np.ascontiguousarray(fine, np.float32)
 
     def at(longitude: float, polar: float) -> tuple[int, int]:
         return round((longitude + 60) * 4), round((polar - 70) * 4)
@@ -226,7 +226,7 @@ def _draw_features(
             at(side * 33, 85 - lift * 0.3),
         ]
         cv2.polylines(fine, [np.array(arch)], False, _bgr(brow), thick, cv2.LINE_AA)
-    _draw_mouth(fine, at, skin, rng)
+    _draw_mouth(np.asarray(fine, np.float32), at, skin, rng)
     return np.asarray(fine, np.float32)
 
 
@@ -254,7 +254,7 @@ def _grow_beard(
     face: Floats,
     longitude: Floats,
     polar: Floats,
-    hair: NDArray[np.float64],
+    hair: Floats,
     strength: float,
     noise: Floats,
 ) -> None:

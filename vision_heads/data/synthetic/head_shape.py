@@ -154,7 +154,7 @@ def _dress(build: Build, points: Floats, longitude: Floats, polar: Floats) -> Fl
         thick = {"helmet": 0.09, "beanie": 0.06, "scarf": 0.035}.get(build.cover, 0.045)
         worn = thick * np.clip((edge - polar) / 5 + 0.5, 0, 1)
         grown = np.where(polar < edge + 2.5, np.maximum(worn, grown * 0.4), grown)
-    return points + outward * grown[..., None]
+    return np.asarray(points + outward * grown[..., None])
 
 
 def cover_limit(build: Build, longitude: Floats) -> Floats:

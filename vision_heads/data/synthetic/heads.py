@@ -159,7 +159,7 @@ def render_people(
     ]
     image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     smallest = min((person.size for person in people), default=100.0)
-    image = through_lens(image, rng, smallest)
+    image = through_lens(np.asarray(image, np.uint8), rng, smallest)
     return _label(image, owner, [people[index] for index in order], painted, kind)
 
 

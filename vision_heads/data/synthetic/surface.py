@@ -7,12 +7,13 @@ near as numbers; what each pixel shows is then interpolated for all pixels at on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 _SUB = 4
 """Binary digits behind the point of the coordinates that OpenCV paints with."""
 
@@ -140,11 +141,13 @@ class Fragment:
     def doubled(self, width: int, height: int) -> Fragment:
         """Return it for a canvas of twice the size, which is `width` x `height`."""
         left, top = 2 * self.left, 2 * self.top
-        arrays = [
-            values.repeat(2, 0).repeat(2, 1)[: height - top, : width - left]
-            for values in (self.tags, self.depth, self.uv, self.normals)
-        ]
-        return Fragment(left, top, *arrays)
+
+        def twice(values: Any) -> Any:
+            return values.repeat(2, 0).repeat(2, 1)[: height - top, : width - left]
+
+        return Fragment(
+            left, top, twice(self.tags), twice(self.depth), twice(self.uv), twice(self.normals)
+        )
 
 
 def paint(parts: list[Mesh], flats: list[Floats], width: int, height: int) -> Fragment:
