@@ -155,3 +155,26 @@ def test_written_data_sets_are_read_back(tmp_path) -> None:
 def test_wrong_values_are_named(arguments: dict, word: str) -> None:
     with pytest.raises(UserError, match=word):
         render_heads(**arguments)
+
+
+def test_the_demo_set_is_what_its_maker_makes() -> None:
+    from tools.make_demo_heads import PICTURES, SIZE
+
+    split = load_split("demo-heads", "val")
+    assert [sample.image.stem for sample in split.samples] == [name for name, _, _ in PICTURES]
+    assert not split.problems and len(split.samples) == 6
+    folder = split.samples[0].image.parent.parent
+    assert sum(file.stat().st_size for file in folder.rglob("*.*")) < 1_000_000
+    _, seed, group = PICTURES[1]
+    scene = render_heads(seed, *SIZE, group=group)
+    np.testing.assert_allclose(split.samples[1].boxes, scene.boxes, atol=1)
+    assert geodesic(split.samples[1].rotations, scene.rotations).max() < 0.02
+    shipped = cv2.imread(str(split.samples[1].image)).astype(float)
+    assert np.abs(shipped - scene.image).mean() < 4  # JPEG
+
+
+def test_people_seen_from_above_have_their_feet_behind_them() -> None:
+    scene = render_heads(20, 320, 192, group="crowd")
+    assert len(scene.boxes) >= 10  # nobody fills the picture by coming too near
+    tall = scene.boxes[:, 3] - scene.boxes[:, 1]
+    assert tall.max() < 60

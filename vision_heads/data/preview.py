@@ -50,7 +50,7 @@ def batch_preview(batch: Batch, names: Mapping[str, Sequence[str]]) -> Picture:
 
 
 def _drawn(batch: Batch, row: int, names: Mapping[str, Sequence[str]]) -> Picture:
-    from vision_heads.media.draw import class_color, draw_boxes  # noqa: PLC0415
+    from vision_heads.media.draw import class_color, draw_axes, draw_boxes  # noqa: PLC0415
 
     picture = np.ascontiguousarray(batch.images[row].numpy()[::-1].transpose(1, 2, 0))
     for head, rows in batch.routes.items():
@@ -66,4 +66,7 @@ def _drawn(batch: Batch, row: int, names: Mapping[str, Sequence[str]]) -> Pictur
         texts = [names[head][label] for label in labels]
         colors = [class_color(label) for label in labels]
         picture = draw_boxes(picture, targets.boxes.numpy()[mine], texts, colors)
+        if targets.rotations is not None:
+            boxes, turns = targets.boxes.numpy()[mine], targets.rotations.numpy()[mine]
+            picture = draw_axes(picture, boxes, turns)
     return picture

@@ -173,7 +173,8 @@ def draw_people(group: Group, width: int, height: int, rng: np.random.Generator)
         "rows": int(rng.integers(12, 41)),
         "crowd": int(rng.integers(20, 61)),
     }[group]
-    tilt = np.radians(rng.normal(0, 6) + (rng.uniform(-45, 0) if rng.uniform() < 0.35 else 0))
+    # Often at eye level, else from above: feet are farther away than heads.
+    tilt = np.radians(rng.normal(0, 5) + (rng.uniform(0, 45) if rng.uniform() < 0.35 else 0))
     common = rng.uniform(-180, 180) if rng.uniform() < 0.5 else None
     people: list[Person] = []
     for _ in range(count * 6):
@@ -284,7 +285,9 @@ def _paint_person(
 
 def _project(points: Floats, person: Person) -> Floats:
     """Points (V, 3) in head heights to sub-pixels (V, 2)."""
-    scale = person.size * OVER * person.distance / (person.distance - points[:, 2:])
+    # Nothing comes nearer than a quarter of the way to the camera.
+    away = np.maximum(person.distance - points[:, 2:], 0.75 * person.distance)
+    scale = person.size * OVER * person.distance / away
     flat = points[:, :2] * scale + np.array([person.x, person.y]) * OVER
     return np.asarray(flat, np.float32)
 
