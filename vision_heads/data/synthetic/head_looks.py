@@ -69,7 +69,7 @@ def draw_look(rng: np.random.Generator, pixels: float = 200.0) -> Look:
         rng: decides everything.
         pixels: size the head is painted at; small ones get a coarser texture.
     """
-    per_degree = 2.0 if pixels > 120 else 1.0 if pixels > 45 else 0.5
+    per_degree = 2.0 if pixels > 200 else 1.0 if pixels > 70 else 0.5
     build = _draw_build(rng)
     skin = _near(_SKINS[int(rng.integers(len(_SKINS)))], rng, 0.07)
     dark = skin.mean() < 110

@@ -313,14 +313,17 @@ def _shade(
     sky = 0.85 - 0.15 * normals[:, 1]
     strength = light.ambient * sky + light.key * lit
     half = light.direction + np.array([0, 0, 1], np.float32)
-    gloss = np.clip(normals @ (half / np.linalg.norm(half)), 0, 1) ** 24 * 22 * light.key
+    gloss = np.clip(normals @ (half / np.linalg.norm(half)), 0, 1)
+    for _ in range(3):
+        gloss *= gloss
+    gloss = gloss * gloss * gloss * np.float32(22 * light.key)  # the 24th power
     body = fragment.tags[shown] == BODY
     if body.any():
         # The head's shadow on neck and chest.
-        rows = np.nonzero(shown)[0] + fragment.top
-        below = (rows / OVER - person.y) / person.size
-        strength = np.where(body, strength * np.clip(0.5 + 0.45 * (below - 0.35), 0.5, 1), strength)
-        gloss = np.where(body, 0, gloss)
+        rows = np.arange(fragment.top, fragment.top + shown.shape[0], dtype=np.float32) / OVER
+        dark = np.clip(0.5 + 0.45 * ((rows - person.y) / person.size - 0.35), 0.5, 1)
+        strength[body] *= np.broadcast_to(dark[:, None], shown.shape)[shown][body]
+        gloss[body] = 0
     color = base * strength[:, None] + gloss[:, None]
     return np.clip(color * light.color, 0, 255).astype(np.uint8)
 
