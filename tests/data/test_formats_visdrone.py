@@ -83,7 +83,7 @@ def test_sizes_stand_in_for_pictures_when_only_predictions_are_scored(tmp_path):
     text(tmp_path / "gt/a.txt", "1,1,5,5,1,1,0,0")
     text(tmp_path / "gt/b.txt", "")
     path = card(tmp_path / "c.yaml", format="visdrone", splits={"val": {"annotations": "gt"}})
-    with pytest.raises(UserError, match=r"no such folder of pictures"):
+    with pytest.raises(UserError, match=r"images: the card names no folder of pictures"):
         load_split(path, "val")
     with pytest.raises(UserError, match=r"b\.jpg: picture not there .*1 such.*--sizes"):
         load_split(path, "val", images_needed=False, sizes={"a": (960, 540)})

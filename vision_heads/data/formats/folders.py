@@ -133,7 +133,7 @@ def pair_files(
     if images is not None and images.suffix.lower() == ".txt" and images.is_file():
         return [Pair(i, label_of(i), there) for i, there in _listed_images(images, source.root)]
     there = images is not None and images.is_dir()
-    require(there or not source.images_needed, f"{images}: no such folder of pictures")
+    require(there or not source.images_needed, _no_pictures(images))
     folder = images if images is not None else source.root
     names = walk(folder, IMAGE_SUFFIXES) if there else []
     stems = {_stem(name) for name in names}
@@ -152,6 +152,13 @@ def pair_files(
         image = folder / f"{stem}.jpg"
         pairs.append(Pair(image, label_of(image), False))
     return pairs
+
+
+def _no_pictures(images: Path | None) -> str:
+    if images is None:
+        return "images: the card names no folder of pictures"
+    listing = images.suffix.lower() == ".txt"
+    return f"{images}: no such {'list' if listing else 'folder'} of pictures"
 
 
 @dataclass(slots=True)
@@ -191,7 +198,7 @@ def read_folder(
     """
 
     def one(pair: Pair) -> _One:
-        return _read_one(pair, source, parse, unlabelled)
+        return _read_one(pair, source, parse, unlabelled, place_word)
 
     part = Part(names, category_ids, place_word=place_word)
     unsized = []
@@ -208,7 +215,7 @@ def read_folder(
     return part
 
 
-def _read_one(pair: Pair, source: Source, parse: Parse, unlabelled: bool) -> _One:
+def _read_one(pair: Pair, source: Source, parse: Parse, unlabelled: bool, place_word: str) -> _One:
     problems: list[Problem] = []
     if pair.present:
         size = picture_size(pair.image, problems)
@@ -217,7 +224,8 @@ def _read_one(pair: Pair, source: Source, parse: Parse, unlabelled: bool) -> _On
         if source.images_needed:
             problems.append(Problem("missing-image", pair.image, f"labelled by {pair.label}"))
     found = _read_labels(pair, size, parse, unlabelled, problems)
-    rows = found or Rows.none()
+    rows = (found or Rows.none()).within_reason(place_word)
+    problems.extend(Problem(kind, pair.label, detail) for kind, detail in rows.problems)
     if pair.present and size and rows.size and rows.size != size:
         stated, real = (f"{w}x{h}" for w, h in (rows.size, size))
         detail = f"labelled by {pair.label} at {stated}, the upright picture is {real}"
@@ -260,5 +268,4 @@ def _read_labels(
         # Named by the picture: it has no usable labels at all, so a fix must drop the picture.
         problems.append(Problem("bad-annotation", pair.image, f"{pair.label}: {error}"))
         return Rows.none()
-    problems.extend(Problem(kind, pair.label, detail) for kind, detail in rows.problems)
     return rows
