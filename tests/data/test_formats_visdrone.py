@@ -37,6 +37,7 @@ def test_rows_become_objects_and_areas_that_are_not_judged(tmp_path):
     [
         ("1,2,ten,8,1,4,0,0", "bad-annotation", "line 2: width is 'ten', not a number"),
         ("1,2,nan,8,1,4,0,0", "bad-annotation", "line 2: width is 'nan', not a number"),
+        ("1,2,9,1e39,0,0", "bad-annotation", "line 2: reaches beyond 10,000,000 px"),
         ("1,2,3", "bad-annotation", "line 2: 3 fields, at least 6 are needed"),
         ("1,2,3,4,1,12,0,0", "unknown-class", "line 2: category 12"),
         ("1,2,3,4,1,2.5,0,0", "unknown-class", "line 2: category 2.5"),

@@ -39,7 +39,10 @@ def write_plots(scores: Scores, folder: str | Path) -> list[Path]:
         "confusion.png": confusion_figure(scores.confusion),
     }
     for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=120, bbox_inches="tight")
+        try:
+            figure.savefig(folder / name, dpi=120, bbox_inches="tight")
+        except OSError as error:
+            raise UserError(f"{folder / name}: cannot be written: {error.strerror}") from error
     return [folder / name for name in figures]
 
 

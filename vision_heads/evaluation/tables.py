@@ -15,7 +15,8 @@ _COUNTS = ("images", "objects")
 
 def numbers_table(scores: Scores) -> Table:
     """Return the protocol's numbers, percent; '-' where there was nothing to measure."""
-    table = Table(box=box.SIMPLE, title=f"{scores.protocol}, {scores.images} pictures")
+    title = f"{scores.protocol}, {scores.images:,} pictures"
+    table = Table(box=box.SIMPLE, title=title, min_width=len(title))
     table.add_column("number", no_wrap=True)
     table.add_column("percent", justify="right", no_wrap=True)
     for name, value in scores.numbers.items():

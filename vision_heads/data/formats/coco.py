@@ -30,6 +30,7 @@ from vision_heads.errors import UserError, require
 
 AREA_KEY = "area_of"
 AREA_NAMES = {REGION: "region", OTHER: "other"}
+_CROWD = (None, 0, 1)
 _AREA_LABELS = {name: label for label, name in AREA_NAMES.items()}
 
 
@@ -232,6 +233,8 @@ class _Boxes:
             self._bad("bad-annotation", entry, f"image_id {entry.get('image_id')!r} is no image's")
         elif not _among(entry.get("category_id"), self.index):
             self._bad("unknown-class", entry, f"category_id {entry.get('category_id')!r}")
+        elif entry.get("iscrowd") not in _CROWD:
+            self._bad("bad-annotation", entry, f"iscrowd is {entry['iscrowd']!r}, not 0 or 1")
         elif AREA_KEY in entry and not _among(entry[AREA_KEY], _AREA_LABELS):
             self._bad("bad-annotation", entry, f"{AREA_KEY} is {entry[AREA_KEY]!r}")
         else:

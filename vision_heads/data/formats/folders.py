@@ -39,9 +39,16 @@ class Parse(Protocol):
 
 
 def walk(folder: Path, suffixes: frozenset[str]) -> list[str]:
-    """Return the files below `folder` with one of these endings, sorted, relative, with "/"."""
+    """Return the files below `folder` with one of these endings, sorted, relative, with "/".
+
+    Links to folders are followed, unless they lead back to a folder that holds them.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
     found = []
-    for base, _, names in os.walk(folder, followlinks=True):
+    for base, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        below[:] = [name for name in below if not _leads_back(base, name)]
         inside = os.path.relpath(base, folder).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
         for name in names:
@@ -49,6 +56,16 @@ def walk(folder: Path, suffixes: frozenset[str]) -> list[str]:
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._"):  # noqa: PTH122
                 found.append(prefix + name)
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"{error.filename}: {error.strerror}") from error
+
+
+def _leads_back(base: str, name: str) -> bool:
+    path = os.path.join(base, name)  # noqa: PTH118
+    here = os.path.realpath(base) + os.sep
+    return os.path.islink(path) and here.startswith(os.path.realpath(path) + os.sep)  # noqa: PTH114
 
 
 def read_lines(path: Path) -> list[str]:
@@ -266,6 +283,7 @@ def _read_labels(
         return Rows.none()
     except (BadLabelsError, OSError) as error:
         # Named by the picture: it has no usable labels at all, so a fix must drop the picture.
-        problems.append(Problem("bad-annotation", pair.image, f"{pair.label}: {error}"))
+        why = error.strerror if isinstance(error, OSError) else error
+        problems.append(Problem("bad-annotation", pair.image, f"{pair.label}: {why}"))
         return Rows.none()
     return rows
