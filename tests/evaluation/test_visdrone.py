@@ -76,6 +76,14 @@ def test_equals_the_rules_on_more_results_than_the_limit():
     assert got["AR500"] > got["AR100"] > got["AR10"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_results_of_absurd_size_are_false_ones_like_any_other():
+    sample = picture("a", [(0, 0, 10, 10, 1, 1), (50, 50, 9, 9, 0, 0)])
+    absurd = [(1e300, 1, 5, 5, 0.9, 1), (1, 1, 1e300, 1e300, 0.9, 1), (-1e300, 1, 5, 5, 0.9, 1)]
+    found = results([*absurd, (0, 0, 10, 10, 0.8, 1)])
+    assert numbers([sample], [found])["AP"] == pytest.approx(25)
+
+
 def test_regions_in_a_picture_too_large_to_paint_are_the_users_mistake():
     sample = picture("a", [(0, 0, 9, 9, 0, 0)], 10**6, 10**6)
     with pytest.raises(UserError, match=r"a\.jpg: its size, 1000000x1000000, is too large"):
