@@ -138,7 +138,9 @@ def detect(
 
     cv2.setNumThreads(1)  # pictures are read side by side already
     file = resolve_weights(weights)
-    plan = plan_threads(threads, len(pictures.files), share=file.suffix == ".onnx")
+    # Tiles of a picture are calls of their own: even a single one keeps all cores busy.
+    calls = None if slicing else len(pictures.files)
+    plan = plan_threads(threads, calls, share=file.suffix == ".onnx")
     predictor = Predictor(open_engine(file, threads=plan.threads))
     results = predictor.stream(
         (picture.path for picture in pictures.files),
