@@ -140,6 +140,12 @@ def test_every_command_and_option_exists(page):
                 assert not _unknown(words), f"{page.name}: {shlex.join(words)}: {_unknown(words)}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_stay_in_their_folder(page):
+    """What a run leaves in /tmp would meet the next one."""
+    assert not [block.code for block in blocks(page) if "/tmp" in block.code]
+
+
 def test_the_check_of_options_notices_what_is_wrong():
     assert _unknown(["vh", "nothing"])
     assert _unknown(["vh", "data", "nothing"])

@@ -141,6 +141,7 @@ def save_network(path: Path, network: Network, *, half: bool = False) -> None:
     }
     temporary = path.with_name(path.name + ".tmp")
     save_file(state, temporary, metadata={METADATA_KEY: network.spec.to_json()})
+    temporary.chmod(0o644)  # safetensors leaves it readable by its owner only
     temporary.replace(path)
 
 

@@ -170,9 +170,9 @@ class Detections:
             import supervision as sv  # noqa: PLC0415
         except ImportError as error:
             raise UserError(
-                "to_supervision() needs supervision: pip install supervision"
+                f"to_supervision() needs supervision ({error}): pip install supervision"
             ) from error
-        names = np.array([self.names[label] for label in self.class_id])
+        names = np.array([self.names[label] for label in self.class_id], dtype=str)
         return sv.Detections(
             xyxy=self.xyxy,
             confidence=self.score,

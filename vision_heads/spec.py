@@ -167,5 +167,8 @@ def first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"]) or "value"
     message = problem["msg"].removeprefix("Value error, ")
+    message = {"extra_forbidden": "no such field", "missing": "must be given"}.get(
+        problem["type"], message
+    )
     more = error.error_count() - 1
     return f"{field}: {message}" + (f" (and {more} more)" if more else "")

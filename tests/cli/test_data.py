@@ -50,6 +50,15 @@ def test_broken_labels_exit_2_counted_and_named(vh, tmp_path):
     assert len(json.loads(report.read_text())["splits"]["train"]["problems"]) == 5
 
 
+def test_a_split_without_a_picture_exits_2(vh, tmp_path):
+    path = visdrone_set(tmp_path / "in", {"a": ""})
+    for file in tmp_path.glob("in/train/*/*"):
+        file.unlink()
+    result = vh("check", path)
+    assert result.exit_code == 2
+    assert "train: not a single picture" in result.output
+
+
 def test_only_the_split_that_is_asked_for(vh, tmp_path):
     path = visdrone_set(tmp_path / "in", {"a": ""})
     assert vh("check", path, "--split", "train").exit_code == 0

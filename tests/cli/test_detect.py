@@ -73,7 +73,7 @@ def test_saved_files(place):
         "--save-images", "--save-txt", "--crops",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    files = sorted(str(p.relative_to(place / "here")) for p in (place / "here").rglob("*.*"))
+    files = sorted(str(p.relative_to(place / "here")) for p in (place / "here").rglob("*.[jt]*"))
     assert files == sorted(
         [f"images/{n}.jpg" for n in range(3)]
         + [f"labels/{n}.txt" for n in range(3)]
@@ -82,6 +82,35 @@ def test_saved_files(place):
     assert (place / "here/labels/1.txt").read_text() == (
         "0 0.125000 0.187500 0.125000 0.125000 1.000000\n"
     )
+
+
+def test_a_second_run_does_not_look_at_the_drawings_of_the_first(place):
+    for number in range(2):
+        done = _vh(".", "--weights", "m.onnx", "--save-images", "--json", f"{number}.json")
+        assert "6 pictures, 1 failed" in done.output
+    assert f"runs{os.sep}detect{os.sep}images: left out" in done.output
+
+
+def test_pictures_and_labels_of_others_are_not_written_over(place):
+    (place / "in").rename(place / "images")
+    done = _vh("images", "--weights", "m.onnx", "--save-images", "--out", ".")
+    assert isinstance(done.exception, UserError)
+    assert "did not write" in str(done.exception)
+
+
+def test_a_single_large_picture_keeps_all_threads_busy(place, monkeypatch):
+    from vision_heads.runtime import predictor
+
+    seen = {}
+
+    def note(*args, **options):
+        seen.update(options)
+        return iter(())
+
+    monkeypatch.setattr(predictor, "stream", note)
+    for extra, parallel in (((), 1), (("--slice", "64"), 3)):
+        _vh("in/sub/0.png", "--weights", "m.onnx", "--threads", "3", *extra)
+        assert seen["parallel"] == parallel
 
 
 def test_runs_are_numbered(place):
@@ -119,6 +148,11 @@ def test_slices_and_several_heads(place):
         (["in", "--slice", "640", "--merge", "soft"], "merge must be"),
         (["in", "--json", "m.onnx/found.json"], "cannot be written"),
         (["in", "--save-txt", "--out", "m.onnx"], "cannot be written"),
+        (["in", "--json", "a.out", "--csv", "a.out"], "name of the JSON file too"),
+        (["in", "--json", "in/sub/0.png"], "results would replace it"),
+        (["in", "--classes", ","], "classes: none given"),
+        (["in", "--weights", "in"], "in: is a folder"),
+        (["in", "--weights", ""], "name is empty"),
     ],
 )
 def test_mistakes_are_found_before_any_work(place, args, message):
@@ -161,15 +195,18 @@ def test_an_interrupted_run_leaves_a_valid_json_file(place):
     run = subprocess.Popen(
         [sys.executable, "-c", code, "detect", "in", "--weights", "m.onnx", "--json", "a.json"],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
+        text=True,
     )
     target = place / "a.json"
     until = time.monotonic() + 60
     while not (target.exists() and target.stat().st_size > 5000) and time.monotonic() < until:
         time.sleep(0.02)
     run.send_signal(signal.SIGINT)
-    assert run.wait(30) != 0
+    message = run.communicate(timeout=30)[1]
+    assert run.returncode != 0
+    assert "vh: interrupted; results of" in message and "Traceback" not in message
     assert 10 < len(json.loads(target.read_text())) < 3006
 
 

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +135,132 @@ def test_runs_a_model(app, card, tmp_path, monkeypatch):
     assert "the data set lacks tank (left out)" in done.output
     assert "1 pictures cannot be read and count as empty" in done.output
     assert json.loads((tmp_path / "scores.json").read_text())["AP"] == pytest.approx(50)
+
+
+@pytest.mark.parametrize("form", ["folder", "json", "object"])
+def test_reproduces_the_official_toolkit(app, fixtures_dir, tmp_path, monkeypatch, form):
+    """From another folder, by relative paths with a space and letters beyond ASCII."""
+    place = fixtures_dir / "visdrone_eval"
+    here = tmp_path / "ein Ordner für Karten"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "card.yaml").write_text(
+        f"format: visdrone\npath: {place}\nsplits: {{val: {{annotations: annotations}}}}\n"
+    )
+    source = place / "results"
+    if form != "folder":
+        rows = [
+            {"image_id": file.stem, "category_id": int(c), "bbox": box, "score": score}
+            for file in sorted(source.iterdir())
+            for *box, score, c in np.loadtxt(file, delimiter=",", usecols=range(6)).tolist()
+        ]
+        source = Path("resultate ü.json")
+        source.write_text(json.dumps(rows if form == "json" else {"annotations": rows[::-1]}))
+    done = run(
+        app,
+        *("--data", "card.yaml", "--predictions", source, "--sizes", place / "sizes.csv"),
+        *("--protocol", "visdrone", "--json", "out ä/out.json"),
+    )
+    assert done.exit_code == 0, done.output
+    record = json.loads((here / "out ä/out.json").read_text())
+    expected = json.loads((place / "expected.json").read_text())
+    del expected["source"]
+    assert {name: record[name] for name in expected} == pytest.approx(expected, abs=1e-3)
+
+
+def test_reproduces_pycocotools_on_the_head_pose_fixture(app, fixtures_dir, tmp_path):
+    pytest.importorskip("faster_coco_eval")
+    place = fixtures_dir / "headpose_eval"
+    card = tmp_path / "card.yaml"
+    card.write_text(f"format: coco\npath: {place}\nsplits: {{val: {{annotations: gt.json}}}}\n")
+    out = tmp_path / "out.json"
+    done = run(app, "--data", card, "--predictions", place / "pred.json", "--json", out)
+    assert done.exit_code == 0, done.output
+    names = "AP AP50 AP75 AP_small AP_medium AP_large AR1 AR10 AR100 AR_small AR_medium AR_large"
+    record = json.loads(out.read_text())
+    stats = json.loads((place / "expected.json").read_text())["coco_stats"]
+    assert [record[name] for name in names.split()] == pytest.approx(
+        [100 * one for one in stats], abs=1e-3
+    )
+
+
+def test_what_is_odd_is_counted_on_screen(app, card, tmp_path):
+    (tmp_path / "results/p1.txt").write_text(
+        "10,10,20,-20,0.9,4,-1,-1\n10,10,0,20,0.9,4,-1,-1\n10,10,20,20,1.5,4\n5,5,9,9,1,11\n"
+    )
+    (tmp_path / "results/p3.txt").write_text("nothing")
+    (tmp_path / "annotations/p2.txt").write_text("5,5,8,8,1,1,0,0\n5,5,8,8,1,99,0,0\n")
+    for protocol in ("visdrone", "coco"):
+        done = run(
+            app,
+            *("--data", card, "--predictions", tmp_path / "results", "--protocol", protocol),
+            *("--sizes", tmp_path / "sizes.csv"),
+        )
+        assert done.exit_code == 0, done.output
+        for note in (
+            "problems in the data: 1 unknown-class (",
+            "4 results for 2 pictures in",
+            "1 results are of no evaluated class",
+            "2 results have no area",
+            "1 results have a score outside 0..1",
+            "1 files are not read, as they are no .txt of a picture of the split, first p3.txt",
+        ):
+            assert note in done.output
+
+
+def test_given_sizes_that_are_not_the_pictures_are_counted(app, card, tmp_path):
+    import cv2
+
+    (tmp_path / "images").mkdir()
+    for name in ("p1", "p2"):
+        cv2.imwrite(str(tmp_path / f"images/{name}.jpg"), np.zeros((90, 100, 3), np.uint8))
+    place = "{images: images, annotations: annotations}"
+    card.write_text(f"format: visdrone\nsplits: {{val: {place}}}\n")
+    (tmp_path / "sizes.csv").write_text("p1,100,90\np2.jpg,90,100\n")
+    done = run(
+        app,
+        *("--data", card, "--predictions", tmp_path / "results", "--protocol", "visdrone"),
+        *("--sizes", tmp_path / "sizes.csv"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "1 pictures are of another size than --sizes says" in done.output
+    assert "p2.jpg (100x90, not 90x100)" in done.output
+
+
+def test_through_the_real_process(card, tmp_path, repository):
+    """Tables on stdout, remarks on stderr, no colours in a pipe, one line for a mistake."""
+
+    def vh(*words):
+        command = [sys.executable, "-m", "vision_heads", "eval", "--data", "card.yaml", *words]
+        environment = {**os.environ, "PYTHONPATH": str(repository)}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    words = ("--predictions", "results", "--sizes", "sizes.csv", "--protocol", "visdrone")
+    done = vh(*words, "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    assert "AR500" in done.stdout and "visdrone, 2 pictures" in done.stdout
+    assert "2 results for 2 pictures in results" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert json.loads((tmp_path / "out.json").read_text())["images"] == 2
+
+    (tmp_path / "results/p1.txt").write_text("10,10,20,20,high,4,-1,-1\n")
+    done = vh(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "vh: results/p1.txt: line 1: score: must be a number, got 'high'\n"
+
+
+def test_a_closed_folder_is_the_users_mistake(monkeypatch, capsys):
+    def closed():
+        raise PermissionError(13, "Permission denied", "closed/results")
+
+    main = import_module("vision_heads.cli.main")
+    monkeypatch.setattr(main, "app", closed)
+    with pytest.raises(SystemExit) as exit_code:
+        main.main()
+    assert exit_code.value.code == 2
+    assert capsys.readouterr().err == "vh: closed/results: Permission denied\n"
 
 
 def test_help_is_complete(app):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -20,7 +25,7 @@ from vision_heads.data.paste import paste_small
 from vision_heads.data.sample import Sample
 from vision_heads.data.warp import PAD_VALUE, Labels, transform_points
 from vision_heads.errors import UserError
-from vision_heads.geometry.boxes import clip, iou_matrix
+from vision_heads.geometry.boxes import clip, intersection_matrix, iou_matrix
 from vision_heads.geometry.letterbox import letterbox
 
 SIZE = (256, 320)
@@ -166,6 +171,19 @@ def test_copies_are_labelled_where_they_are() -> None:
     assert np.allclose(new[:, 2:] - new[:, :2], labels.boxes[:2, 2:] - labels.boxes[:2, :2])
 
 
+def test_copies_stay_off_each_other() -> None:
+    boxes = [(4 + 16 * i, 4, 16 + 16 * i, 18) for i in range(6)]
+    sample = make_sample(104, 64, boxes, list(range(6)))
+    picture, labels = compose([sample], picture_of, STILL, (64, 104), rng(0))
+    pasted = 0
+    for seed in range(10):
+        _, more = paste_small(picture, labels, 1.0, 32.0, rng(seed))
+        pasted += len(more.boxes) - 6
+        shared = intersection_matrix(more.boxes, more.boxes)[np.triu_indices(len(more.boxes), 1)]
+        assert shared.max() <= 0.1 * 12 * 14 + 1e-3
+    assert pasted > 20
+
+
 def test_copies_change_nothing_else() -> None:
     picture, labels = paste_scene()
     before = picture.copy()
@@ -296,6 +314,20 @@ def test_every_setting_is_described_and_frozen() -> None:
         AugmentConfig().flip = 0.1  # type: ignore[misc]
 
 
+def test_the_page_lists_every_setting_with_its_default(repository: Path) -> None:
+    rows = {}
+    for line in (repository / "docs" / "augmentation.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if line.startswith("| `"):
+            names = [name.strip(" `") for name in cells[1].split(",")]
+            values = cells[2].removesuffix(" each").split(", ")
+            rows.update(zip(names, values * (len(names) // len(values)), strict=True))
+    defaults = AugmentConfig().model_dump()
+    assert rows.keys() == defaults.keys()
+    for name, value in rows.items():
+        assert str(defaults[name]) == value or float(value) == defaults[name], name
+
+
 def test_boxes_never_leave_the_input() -> None:
     for seed in range(30):
         config = AugmentConfig(degrees=30, shear=10, translate=0.5, copy_paste=0.5, mixup=0.3)
@@ -305,3 +337,20 @@ def test_boxes_never_leave_the_input() -> None:
         for found in (labels.boxes, labels.ignore):
             assert (clip(found, SIZE[1], SIZE[0]) == found).all()
             assert (found[:, 2:] > found[:, :2]).all()
+
+
+def test_albumentations_asks_nobody_for_its_newest_version() -> None:
+    program = """
+import os, socket
+asked = []
+def no(*_, **__):
+    asked.append(1)
+    raise OSError("blocked")
+socket.getaddrinfo = socket.socket.connect = no
+from vision_heads.data.colour import transforms
+transforms()
+os._exit(3 if asked else 0)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "NO_ALBUMENTATIONS_UPDATE"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert done.returncode == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.data.folders import card, picture, text, visdrone_set
@@ -66,8 +68,9 @@ def test_path_is_relative_to_the_card_not_to_where_one_works(tmp_path, monkeypat
     [
         ({"format": "kitti"}, r"c\.yaml: format: unknown format 'kitti'; known: coco, yolo"),
         ({"splits": {}}, r"c\.yaml: splits: "),
-        ({"splits": {"train": {"image": "x"}}}, r"splits\.train\.0\.image: Extra inputs"),
-        ({"nmaes": ["a"]}, r"c\.yaml: nmaes: Extra inputs"),
+        ({"splits": {"train": []}}, r"c\.yaml: splits: train is an empty list"),
+        ({"splits": {"train": {"image": "x"}}}, r"splits\.train\.0\.image: no such field"),
+        ({"nmaes": ["a"]}, r"c\.yaml: nmaes: no such field"),
         ({"names": ["a", "a"]}, r"names: 'a' is there twice"),
         ({"names": {0: "a", 2: "b"}}, r"c\.yaml: names: numbers must be 0 to 1, got \[0, 2\]"),
         ({"names": [1]}, r"c\.yaml: names\.0: "),
@@ -86,6 +89,8 @@ def test_a_wrong_field_is_named(tmp_path, fields, message):
     ("content", "message"),
     [
         ("a: [", "not YAML"),
+        ("made: 2024-13-45", "not YAML: month must be in 1..12"),
+        ("[" * 5_000, "not YAML"),
         ("format: coco\nfile: x\n", "file: unknown field"),
         ("", "no fields"),
         ("train: x\nnames: 3\n", "names: a list or a mapping"),
@@ -97,6 +102,44 @@ def test_a_wrong_field_is_named(tmp_path, fields, message):
 def test_a_card_that_is_none_is_refused(tmp_path, content, message):
     with pytest.raises(UserError, match=message):
         load_card(text(tmp_path / "c.yaml", content))
+
+
+def test_a_folder_is_no_card_but_does_not_hide_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("mine", "visdrone"):
+        (tmp_path / folder).mkdir()
+    for name in ("mine", "./mine", tmp_path / "mine"):
+        with pytest.raises(UserError, match=r"mine: a folder; name the card in it"):
+            load_card(name)
+    assert load_card("visdrone").format == "visdrone"
+
+
+def test_a_link_back_up_is_not_followed_for_ever(tmp_path):
+    path = visdrone_set(tmp_path / "set", {"a": "", "b": ""})
+    images = tmp_path / "set/train/images"
+    (images / "back").symlink_to(images)
+    (images / "up").symlink_to(tmp_path / "set")
+    picture(tmp_path / "elsewhere/c.png")
+    (images / "more").symlink_to(tmp_path / "elsewhere")
+    text(tmp_path / "set/train/annotations/more/c.txt", "1,1,5,5,1,1,0,0")
+    split = load_split(path, "train")
+    assert [sample.image_id for sample in split.samples] == ["a", "b", "c"]
+    assert split.problems == []
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    path = visdrone_set(tmp_path, {"a": ""})
+    (tmp_path / "train/images/closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"images/closed: Permission denied"):
+        load_split(path, "train")
 
 
 def test_ultralytics_own_fields_are_left_alone(tmp_path):

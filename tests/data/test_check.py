@@ -48,6 +48,25 @@ def test_a_clean_set(tmp_path):
     assert split.sizes == {"tiny": 2, "small": 0, "medium": 0, "large": 0}
 
 
+def test_a_split_without_a_picture_is_not_clean(tmp_path):
+    path = visdrone_set(tmp_path, {"a": ""})
+    for file in tmp_path.glob("train/*/*"):
+        file.unlink()
+    report = report_of(path)
+    assert (report.clean, report.splits[0].pictures, report.splits[0].problems) == (False, 0, [])
+
+
+def test_a_corrupt_picture_is_named_once(tmp_path):
+    path = visdrone_set(tmp_path, {"a": "", "b": ""})
+    (tmp_path / "train/images/a.png").write_bytes(b"")
+    whole = tmp_path / "train/images/b.png"
+    whole.write_bytes(whole.read_bytes()[:-300])
+    problems = report_of(path).splits[0].problems
+    assert {p.kind for p in problems} == {"corrupt-image"}
+    assert sorted(p.file.name for p in problems) == ["a.png", "b.png"]
+    assert not any(p.file.name in p.detail for p in problems)
+
+
 def test_size_bins_end_below_their_limit():
     sides = [15.9, 16, 31.9, 32, 95, 96, 500]
     split = split_with([[0, 0, side, side] for side in sides])

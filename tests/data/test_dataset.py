@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +157,14 @@ def test_seeds_and_epochs_differ(blocks: DataSplit) -> None:
     assert not same(first, next(make_loader(blocks).epoch(1)))
 
 
+def test_one_picture_is_seen_differently_in_each_epoch_and_place(tmp_path: Path) -> None:
+    split = write_split(tmp_path, 2)
+    split.samples[:] = [split.samples[1]] * 3
+    loader = make_loader(split, still(scale=0.4, flip=0.5))
+    seen = [picture for epoch in range(3) for picture in next(loader.epoch(epoch)).images]
+    assert len({picture.numpy().tobytes() for picture in seen}) == 9
+
+
 def test_processes_share_the_batch_of_one(blocks: DataSplit) -> None:
     config = still(mosaic=1.0, multi_scale=0.4, scale=0.3)
     whole = list(make_loader(blocks, config).epoch(1))
@@ -303,6 +313,63 @@ def test_the_store_reads_a_kept_picture_once(blocks: DataSplit) -> None:
         assert (store(sample) == picture).all()
     with pytest.raises(UserError, match=r"000\.png"):
         store(blocks.samples[0])
+
+
+def test_pictures_outlast_their_place_in_the_store(blocks: DataSplit) -> None:
+    store = PictureStore(blocks.samples, 64, 96, 1.0, recent=2)
+    store(blocks.samples[0])
+    kept = store(blocks.samples[0])
+    before = kept.copy()
+    for sample in blocks.samples[1:]:
+        store(sample)
+    assert (kept == before).all()
+
+
+class _Interrupted:
+    """A lock after whose first release something else happens, as another process might."""
+
+    def __init__(self, lock: AbstractContextManager, action: Callable[[], None]) -> None:
+        self.lock, self.actions = lock, [action]
+
+    def __enter__(self) -> None:
+        self.lock.__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        self.lock.__exit__(*exception)
+        if self.actions:
+            self.actions.pop()()
+
+
+def test_a_place_taken_while_it_is_read_is_noticed(blocks: DataSplit) -> None:
+    store = PictureStore(blocks.samples, 64, 96, 1.0, recent=2)
+    first, *others = blocks.samples
+    expected = store(first).copy()
+
+    def take_the_place() -> None:
+        for sample in others:
+            store(sample)
+
+    interrupted = _Interrupted(store._lock, take_the_place)
+    store._lock = interrupted  # type: ignore[assignment]
+    assert (store(first) == expected).all()
+    assert not interrupted.actions
+
+
+def test_mosaics_reuse_what_is_decoded(blocks: DataSplit, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> np.ndarray:
+        read.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr("vision_heads.data.store.read_image", counted)
+    loader = make_loader(blocks, still(mosaic=1.0, mosaic_pool=3), batch_size=1)
+    list(loader.epoch(0))
+    read.clear()
+    for epoch in range(1, 9):
+        list(loader.epoch(epoch))
+    # One decoding a picture and epoch, but for what an epoch's end and beginning share.
+    assert len(read) <= 8 * 11 + 4
 
 
 def _fill(store: PictureStore, split: DataSplit) -> None:

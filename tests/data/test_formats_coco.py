@@ -60,6 +60,8 @@ def test_the_card_may_order_the_classes_and_leave_some_out(tmp_path):
         (box(5, (1, 2, 3, "4")), "bad-annotation", "annotation id 5: bbox is"),
         (box(5, (1, 2, 3, float("nan"))), "bad-annotation", "annotation id 5: bbox is"),
         (box(5, None), "bad-annotation", "annotation id 5: bbox is None"),
+        (box(5, (1, 2, 1e300, 4)), "bad-annotation", "annotation id 5: bbox [1, 2, 1e+300, 4]"),
+        (box(5, iscrowd="0"), "bad-annotation", "annotation id 5: iscrowd is '0', not 0 or 1"),
         (box(5, image=77), "bad-annotation", "annotation id 5: image_id 77 is no image's"),
         (box(5, image=[1]), "bad-annotation", "annotation id 5: image_id [1] is no image's"),
         (box(5, category=1), "unknown-class", "annotation id 5: category_id 1"),
@@ -74,6 +76,17 @@ def test_a_faulty_annotation_is_named(tmp_path, annotation, kind, detail):
     (problem,) = split.problems
     assert problem.kind == kind and problem.detail.startswith(detail)
     assert problem.file.name == "gt.json"
+
+
+@pytest.mark.parametrize("area", ["9", float("nan"), -5, True])
+def test_an_area_that_is_none_is_named_and_its_box_s_is_used(tmp_path, area):
+    annotations = [box(4, (5, 5, 3, 4)), box(5, area=area), box(6, (9, 9, 2, 3), area=None)]
+    split = load_split(one(tmp_path, annotations), "train")
+    (problem,) = split.problems
+    assert problem.kind == "bad-annotation"
+    assert problem.detail == f"annotation id 5: area is {area!r}; its box's is used"
+    areas = split.samples[0].areas
+    assert areas is None or areas.tolist() == [12, 80, 6]
 
 
 def test_faulty_images_are_named(tmp_path):
@@ -114,6 +127,7 @@ def test_only_the_json_is_needed_to_score_predictions(tmp_path):
     ("content", "message"),
     [
         ("{", r"gt\.json: not JSON"),
+        ("[" * 100_000, r"gt\.json: not JSON that can be read: nested too deeply"),
         ("[]", r"gt\.json: not a COCO data set"),
         ('{"images": []}', r"gt\.json: annotations: a list of objects"),
         (

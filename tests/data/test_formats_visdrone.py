@@ -37,6 +37,7 @@ def test_rows_become_objects_and_areas_that_are_not_judged(tmp_path):
     [
         ("1,2,ten,8,1,4,0,0", "bad-annotation", "line 2: width is 'ten', not a number"),
         ("1,2,nan,8,1,4,0,0", "bad-annotation", "line 2: width is 'nan', not a number"),
+        ("1,2,9,1e39,0,0", "bad-annotation", "line 2: reaches beyond 10,000,000 px"),
         ("1,2,3", "bad-annotation", "line 2: 3 fields, at least 6 are needed"),
         ("1,2,3,4,1,12,0,0", "unknown-class", "line 2: category 12"),
         ("1,2,3,4,1,2.5,0,0", "unknown-class", "line 2: category 2.5"),
@@ -83,7 +84,7 @@ def test_sizes_stand_in_for_pictures_when_only_predictions_are_scored(tmp_path):
     text(tmp_path / "gt/a.txt", "1,1,5,5,1,1,0,0")
     text(tmp_path / "gt/b.txt", "")
     path = card(tmp_path / "c.yaml", format="visdrone", splits={"val": {"annotations": "gt"}})
-    with pytest.raises(UserError, match=r"no such folder of pictures"):
+    with pytest.raises(UserError, match=r"images: the card names no folder of pictures"):
         load_split(path, "val")
     with pytest.raises(UserError, match=r"b\.jpg: picture not there .*1 such.*--sizes"):
         load_split(path, "val", images_needed=False, sizes={"a": (960, 540)})

@@ -54,6 +54,7 @@ def test_ids_file_chooses_the_pictures(tmp_path):
     [
         (voc_object("cow", (1, 1, 9, 9)), "unknown-class", "object 2: name 'cow'"),
         (voc_object("cat", (1, "x", 9, 9)), "bad-annotation", "object 2: ymin is 'x'"),
+        (voc_object("cat", (1, 1, "1e300", 9)), "bad-annotation", "object 2: reaches beyond"),
         ("<object><name>cat</name></object>", "bad-annotation", "object 2: no bndbox/xmin"),
     ],
 )
@@ -75,6 +76,9 @@ def test_a_file_that_is_no_xml_is_the_picture_s_problem(tmp_path):
     text(tmp_path / "xml/a.xml", "<html/>")
     (problem,) = load_split(path, "train").problems
     assert "<html>, not <annotation>" in problem.detail
+    text(tmp_path / "xml/a.xml", '<?xml version="1.0" encoding="nope"?><annotation/>')
+    (problem,) = load_split(path, "train").problems
+    assert "a.xml: not XML: unknown encoding" in problem.detail
 
 
 def test_labels_made_for_a_turned_picture_are_noticed(tmp_path):

@@ -83,17 +83,21 @@ def match_one(truth, found, threshold):
     for row in sorted(found, key=lambda row: -row[4]):
         best, who = threshold, None
         for index, one in enumerate(objects):
-            overlap = common(row, one) / (size(row) + size(one) - common(row, one))
-            if index not in taken and common(row, one) > 0 and overlap >= best:
+            overlap = share(common(row, one), size(row) + size(one) - common(row, one))
+            if index not in taken and overlap >= best:
                 best, who = overlap, index
         taken.add(who)
-        covered = any(common(row, one) / size(row) >= threshold for one in ignored)
+        covered = any(share(common(row, one), size(row)) >= threshold for one in ignored)
         outcome.append((row[4], 1 if who is not None else -1 if covered else 0))
     return outcome
 
 
 def size(row):
     return row[2] * row[3]
+
+
+def share(part, whole):
+    return part / whole if part > 0 else 0.0
 
 
 def common(a, b):

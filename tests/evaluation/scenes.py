@@ -44,6 +44,41 @@ def split_of(samples: list[Sample], classes: int = 10) -> DataSplit:
     return DataSplit("made", "val", names, tuple(range(1, classes + 1)), samples)
 
 
+def wild_scene(seed: int, found: int = 40) -> tuple[list, list, list, DataSplit, list[Found]]:
+    """Make pictures of several sizes with everything that files of other people hold.
+
+    Regions over the border, outside, of no size, over one another; boxes of no or negative size,
+    outside, huge, with halves; results in no order, of no class; pictures without either side.
+
+    Returns:
+        Rows of both sides and (width, height), one for each picture, then the same as a split.
+    """
+    rng = np.random.default_rng(seed)
+    truth_rows, found_rows, sizes = [], [], []
+    for _ in range(int(rng.integers(1, 5))):
+        width, height = (int(side) for side in rng.integers(5, 60, 2))
+        number = int(rng.integers(0, 15))
+        boxes = rng.integers(-20, 70, (number, 4))
+        boxes[:, 2:] = np.abs(boxes[:, 2:]) // rng.integers(1, 5)
+        category = rng.choice([0, 1, 2, 3, 11], number, p=[0.25, 0.3, 0.2, 0.15, 0.1])
+        judged = np.where(rng.random(number) < 0.2, 0, 1)
+        truth_rows.append(np.column_stack([boxes, judged, category]).astype(float))
+        count = int(rng.integers(0, found + 1)) if number else int(rng.integers(0, 4))
+        near = rng.integers(-30, 60, (count, 4)).astype(float)
+        if number:
+            near = boxes[rng.integers(0, number, count)] + rng.integers(-4, 5, (count, 4)) / 2
+        near[rng.random(count) < 0.02, 2:] = 1e12
+        kind = rng.choice([0, 1, 2, 3, 11], count, p=[0.05, 0.4, 0.3, 0.2, 0.05])
+        found_rows.append(np.column_stack([near, rng.integers(-1, 12, count) / 8, kind]))
+        sizes.append((width, height))
+    samples = [
+        picture(f"{i:03d}", rows, *size)
+        for i, (rows, size) in enumerate(zip(truth_rows, sizes, strict=True))
+    ]
+    found_by_picture = [results(rows) for rows in found_rows]
+    return truth_rows, found_rows, sizes, split_of(samples, 10), found_by_picture
+
+
 def results(rows: Sequence[Row]) -> Found:
     """Make results of rows x, y, w, h, score, category; 0 and 11 are of no class."""
     table = np.array(rows, np.float64).reshape(-1, 6)

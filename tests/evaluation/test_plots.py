@@ -27,6 +27,14 @@ def test_plots_are_written_and_show_something(tmp_path):
     )
 
 
+def test_a_plot_that_cannot_be_written_is_a_mistake(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "pr.png").mkdir()
+    _, _, split, found = random_scene(2)
+    with pytest.raises(UserError, match=r"pr\.png: cannot be written"):
+        write_plots(score(split, found, "visdrone"), tmp_path)
+
+
 def test_figures_name_each_class_that_has_objects():
     pytest.importorskip("matplotlib")
     sample = picture("a", [(0, 0, 10, 10, 1, 1)])

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from tests.evaluation.scenes import picture, random_scene, split_of
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError
-from vision_heads.evaluation.predictions import read_predictions, read_sizes, write_predictions
+from vision_heads.evaluation.predictions import (
+    other_sizes,
+    read_predictions,
+    read_sizes,
+    write_predictions,
+)
 from vision_heads.evaluation.protocols import score
 from vision_heads.evaluation.records import UNSCORED, Found
 
@@ -86,10 +91,15 @@ def test_a_bad_line_is_named(tmp_path, line, message):
         read_predictions(tmp_path, two(), unscored=(0, 11))
 
 
-def test_a_file_of_no_picture_is_named(tmp_path):
-    (tmp_path / "c.txt").write_text("")
-    with pytest.raises(UserError, match=r"c\.txt: the data set has no picture 'c'"):
+def test_files_of_no_picture_are_named_and_not_read(tmp_path):
+    (tmp_path / "c.txt").write_text("no numbers")
+    (tmp_path / "._a.txt").write_text("\0")  # what macOS leaves on foreign disks
+    with pytest.raises(UserError, match=r"no \.txt file is named after a picture"):
         read_predictions(tmp_path, two())
+    (tmp_path / "a.txt").write_text("1,2,3,4,0.5,4,-1,-1")
+    read = read_predictions(tmp_path, two())
+    assert (len(read.found[0]), read.missing) == (1, ("b",))
+    assert read.other_files == ("._a.txt", "c.txt")
 
 
 def test_a_folder_without_text_files_and_a_missing_path_are_mistakes(tmp_path):
@@ -125,15 +135,19 @@ def test_a_name_of_two_pictures_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"annotations": []}, "must be a list of COCO results, got dict"),
+        ({"results": []}, "must be a list of COCO results, got dict"),
+        ({"annotations": 3}, "must be a list of COCO results, got int"),
+        ({"annotations": [{"image_id": "a"}]}, "entry 0: bbox is missing"),
         ([entry(), 3], "entry 1: must be an object, got int"),
         ([entry(), {"category_id": 1}], "entry 1: image_id is missing"),
         ([entry(image_id="z")], "entry 0: image_id: the data set has no picture 'z'"),
         ([entry(image_id=None)], "entry 0: image_id: the data set has no picture None"),
-        ([entry(category_id=99)], "entry 0: category: the data set has no 99"),
+        ([entry(category_id=99)], "entry 0: category_id: the data set has no 99"),
         ([entry(bbox=[1, 2, 3])], r"entry 0: bbox: must be \[x, y, width, height\]"),
         ([entry(bbox=[1, 2, None, 4])], "entry 0: bbox width: must be a number, got None"),
         ([entry(score=True)], "entry 0: score: must be a number, got True"),
+        ([entry(score=10**400)], "entry 0: score: must be a number, got 1000"),
+        ([entry(bbox=[1, 2, 3, float("nan")])], "entry 0: bbox height: must be a number, got nan"),
     ],
 )
 def test_a_bad_entry_is_named(tmp_path, entries, message):
@@ -141,11 +155,44 @@ def test_a_bad_entry_is_named(tmp_path, entries, message):
         read_predictions(write_json(tmp_path, entries), two())
 
 
-def test_what_is_no_json_is_a_mistake(tmp_path):
+@pytest.mark.parametrize("text", ["", "[{", "[" * 100_000])
+def test_what_is_no_json_is_a_mistake(tmp_path, text):
     file = tmp_path / "results.json"
-    file.write_text("[{")
+    file.write_text(text)
     with pytest.raises(UserError, match=r"results\.json: not JSON"):
         read_predictions(file, two())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_json_of_another_encoding_or_inside_an_object_is_read(tmp_path, encoding):
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"annotations": [entry(image_id="b")]}), encoding)
+    assert read_predictions(file, two()).missing == ("a",)
+
+
+def test_one_file_of_a_submission_is_not_taken_for_json(tmp_path):
+    (tmp_path / "a.txt").write_text("1,2,3,4,0.5,4")
+    with pytest.raises(UserError, match="give the folder"):
+        read_predictions(tmp_path / "a.txt", two())
+
+
+def test_pictures_are_found_by_the_end_of_their_path(tmp_path):
+    samples = [Sample(Path(f"/data/{folder}/a.jpg"), f"{folder}/a", 9, 9) for folder in "xy"]
+    names = ["x/a.jpg", "y/a.png", "y\\a.jpg", "/data/y/a.jpg", "data/y/a"]
+    entries = [entry(image_id=name) for name in names]
+    read = read_predictions(write_json(tmp_path, entries), split_of(samples))
+    assert [len(found) for found in read.found] == [1, 4]
+    for name in ("z/a.jpg", "a.png", "/data/a.jpg", "/", ""):
+        with pytest.raises(UserError, match="entry 0: image_id: "):
+            read_predictions(write_json(tmp_path, [entry(image_id=name)]), split_of(samples))
+
+
+def test_results_of_pictures_with_one_name_do_not_overwrite_each_other(tmp_path):
+    samples = [Sample(Path(f"{folder}/a.jpg"), f"{folder}/a", 9, 9) for folder in "xy"]
+    found = [Found.empty(), Found.empty()]
+    with pytest.raises(UserError, match=r"2 pictures are called 'a'.*\.json"):
+        write_predictions(tmp_path / "kept", split_of(samples), found)
+    write_predictions(tmp_path / "kept.json", split_of(samples), found)
 
 
 @pytest.mark.parametrize("name", ["kept.json", "kept"])
@@ -175,9 +222,26 @@ def test_sizes_with_and_without_header(tmp_path, header):
     assert read_sizes(file) == {"a": (10, 20), "b.jpg": (30, 40), "b": (30, 40)}
 
 
+def test_sizes_as_other_programs_write_them(tmp_path):
+    file = tmp_path / "sizes.csv"
+    file.write_bytes(b'\xef\xbb\xbffile_name,"width",height\r\nval/a.b.jpg,10.0, 20 \r\n\r\n')
+    assert read_sizes(file) == {"a.b.jpg": (10, 20), "a.b": (10, 20)}
+
+
+def test_pictures_of_another_size_than_given_are_named():
+    split = split_of([picture("a", []), picture("b", [])])
+    sizes = {"a": (100, 80), "b": (80, 100), "c": (1, 1)}
+    assert other_sizes(split, sizes) == ["b.jpg (100x80, not 80x100)"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("", "holds no sizes"),
+        ("name,width,height\n", "holds no sizes"),
+        ("name,height,width\na,1,2\n", "line 1: width: must be a whole number above 0"),
+        (",10,20\n", "line 1: name: empty"),
+        ("a,1e999,20\n", "line 1: width: must be"),
         ("a,10\n", "line 1: must be name,width,height, got 2 fields"),
         ("a,10,20\nb,0,20\n", "line 2: width: must be a whole number above 0, got '0'"),
         ("a,10,2.5\n", "line 1: height: must be"),

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation.plain_visdrone import plain_visdrone
-from tests.evaluation.scenes import picture, random_scene, results, split_of
+from tests.evaluation.scenes import picture, random_scene, results, split_of, wild_scene
 from vision_heads.data.card import load_split
+from vision_heads.errors import UserError
 from vision_heads.evaluation.predictions import read_predictions, read_sizes
 from vision_heads.evaluation.protocols import PROTOCOLS, score
 from vision_heads.evaluation.visdrone import covered
@@ -48,6 +49,45 @@ def test_equals_the_rules_written_out_box_by_box(seed):
     expected = plain_visdrone(truth, found, [(100, 80)] * len(truth))
     got = score(split, predictions, "visdrone").numbers
     assert got == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_equals_the_rules_on_what_files_of_other_people_hold(seed):
+    truth, found, sizes, split, predictions = wild_scene(seed)
+    expected = plain_visdrone(truth, found, sizes)
+    got = score(split, predictions, "visdrone").numbers
+    assert got == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+def test_equals_the_rules_on_more_results_than_the_limit():
+    """What regions drop makes room for later lines, of which the best may be the last."""
+    rng = np.random.default_rng(3)
+    boxes = np.column_stack([rng.integers(0, 90, (12, 2)), rng.integers(4, 20, (12, 2))])
+    category = np.array([0, 0, *rng.integers(1, 4, 10)])
+    truth = [np.column_stack([boxes, category > 0, category]).astype(float)] * 2
+    near = boxes[rng.integers(0, 12, 560)] + rng.integers(-3, 4, (560, 4)) / 2
+    near[:, 2:] = np.maximum(near[:, 2:], 1)
+    rows = np.column_stack([near, rng.random(560).round(2), rng.integers(1, 4, 560)])
+    split = split_of([picture(name, truth[0]) for name in "ab"])
+    expected = plain_visdrone(truth, [rows, rows[::-1]], [(100, 80)] * 2)
+    got = score(split, [results(rows), results(rows[::-1])], "visdrone").numbers
+    assert got == pytest.approx(expected, abs=1e-9)
+    assert got["AR500"] > got["AR100"] > got["AR10"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_results_of_absurd_size_are_false_ones_like_any_other():
+    sample = picture("a", [(0, 0, 10, 10, 1, 1), (50, 50, 9, 9, 0, 0)])
+    absurd = [(1e300, 1, 5, 5, 0.9, 1), (1, 1, 1e300, 1e300, 0.9, 1), (-1e300, 1, 5, 5, 0.9, 1)]
+    found = results([*absurd, (0, 0, 10, 10, 0.8, 1)])
+    assert numbers([sample], [found])["AP"] == pytest.approx(25)
+
+
+def test_regions_in_a_picture_too_large_to_paint_are_the_users_mistake():
+    sample = picture("a", [(0, 0, 9, 9, 0, 0)], 10**6, 10**6)
+    with pytest.raises(UserError, match=r"a\.jpg: its size, 1000000x1000000, is too large"):
+        numbers([sample], [results([])])
 
 
 def test_an_ignored_object_is_no_false_positive_but_stays_in_the_denominator():

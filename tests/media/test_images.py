@@ -146,6 +146,26 @@ def test_what_is_no_picture_is_refused_with_its_name(tmp_path, read, content):
         read(path)
 
 
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_formats_that_opencv_lacks_are_told_from_damage(tmp_path, brand):
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0" * 64)
+    with pytest.raises(ImageError, match="HEIC or AVIF"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("width", [5, 8])
+def test_a_bitmap_cut_off_is_refused_by_its_header_too(tmp_path, width, channels):
+    path = tmp_path / "a.bmp"
+    cv2.imwrite(str(path), np.full((7, width, channels), 90, np.uint8))
+    assert image_size(path) == (width, 7)
+    path.write_bytes(path.read_bytes()[:-8])
+    for read in (read_image, image_size):
+        with pytest.raises(ImageError, match="truncated"):
+            read(path)
+
+
 @pytest.mark.parametrize("read", [read_image, image_size])
 def test_missing_files_and_folders_are_refused(tmp_path, read):
     with pytest.raises(ImageError, match="No such file"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -119,6 +120,40 @@ def test_a_place_that_cannot_be_written_to_is_named_at_once(tmp_path, kind):
     blocker.write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         kind(blocker / "inside")
+
+
+@pytest.mark.parametrize("kind", [TextSink, ImageSink, CropSink])
+def test_files_of_others_are_never_written_over(tmp_path, kind):
+    mine = tmp_path / "mine.txt"
+    mine.write_text("labelled by hand")
+    with pytest.raises(UserError, match="did not write; name another folder"):
+        kind(tmp_path)
+    mine.unlink()
+    kind(tmp_path).write("a", _result())
+    kind(tmp_path).write("a", _result())  # its own may be written over
+
+
+@pytest.mark.parametrize("name", ["street.jpg", "clip.MP4", "-"])
+@pytest.mark.parametrize("kind", [JsonSink, CsvSink])
+def test_a_picture_is_never_replaced_by_results(tmp_path, monkeypatch, kind, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=name):
+        kind(Path(name))
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_names_need_not_be_unicode(tmp_path):
+    result = _result()
+    result.source = os.fsdecode(b"caf\xe9.jpg")
+    sink = JsonSink(tmp_path / "a.json")
+    sink.write("a", result)
+    sink.close()
+    (record,) = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert os.fsencode(record["source"]) == b"caf\xe9.jpg"
+    table = CsvSink(tmp_path / "a.csv")
+    table.write("a", result)
+    table.close()
+    assert "caf\\udce9.jpg" in (tmp_path / "a.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk always full")

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from vision_heads.errors import UserError
-from vision_heads.media.sources import find_pictures
+from vision_heads.media.sources import OUTPUT_MARK, find_pictures
 
 
 @pytest.fixture
@@ -62,6 +66,49 @@ def test_a_file_named_outright_is_taken_whatever_its_suffix(tmp_path):
     assert _names(find_pictures([path])) == ["frame"]
 
 
+def test_links_to_folders_are_followed_once(tree):
+    (tree / "sub" / "up").symlink_to(tree)
+    (tree / "also").symlink_to(tree / "sub")
+    outside = tree.parent / f"{tree.name}-outside"
+    outside.mkdir()
+    (outside / "far.jpg").write_bytes(b"x")
+    (tree / "sub" / "out").symlink_to(outside)
+    names = _names(find_pictures([tree]))
+    assert sorted(names) == ["a", "also/a", "also/c", "also/out/far", "b", "x[1]"]
+
+
+@pytest.mark.parametrize("source", [".", "**/*.jpg", "*/**/*.jp*g"])
+def test_own_drawings_are_no_sources_unless_they_are_named(tree, monkeypatch, source):
+    monkeypatch.chdir(tree)
+    drawn = tree / "sub" / "runs" / "images"
+    (drawn / "deep").mkdir(parents=True)
+    (drawn / OUTPUT_MARK).touch()
+    for name in ("d.jpg", "deep/e.jpg"):
+        (drawn / name).write_bytes(b"x")
+    found = find_pictures([source])
+    assert not {"d", "e"} & {Path(file.path).stem for file in found.files}
+    assert {"a", "c"} & {Path(file.path).stem for file in found.files}
+    assert found.drawn == [str(Path("sub/runs/images"))]
+    assert _names(find_pictures(["sub/runs/images"])) == ["d", "deep/e"]
+    assert _names(find_pictures(["sub/runs/images/*.jpg"])) == ["d"]
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tree, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if Path(path).name == "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    found = find_pictures([tree])
+    assert _names(found) == ["a", "b", "x[1]"]
+    assert found.unreadable == [f"{tree / 'sub'}: Permission denied"]
+    with pytest.raises(UserError, match="sub: Permission denied"):
+        find_pictures([tree / "sub"])
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -71,7 +118,9 @@ def test_a_file_named_outright_is_taken_whatever_its_suffix(tmp_path):
         ("*.mp4", "no pictures match"),
         ("clip.mp4", "is a video; this version detects in pictures only"),
         ("rtsp://camera/1", "is a stream or URL"),
-        ("empty", "no pictures in this folder"),
+        ("empty", "no pictures in this folder$"),
+        ("notes", "no pictures in this folder, but 2 files of other suffixes"),
+        ("", "name of a source is empty"),
         ("bad.txt", "line 2: no such file: gone.jpg"),
         ("videos.txt", "is a video"),
         ("blank.txt", "names no pictures"),
@@ -81,6 +130,9 @@ def test_a_file_named_outright_is_taken_whatever_its_suffix(tmp_path):
 def test_what_is_not_there_is_named(tree, monkeypatch, source, message):
     monkeypatch.chdir(tree)
     (tree / "empty").mkdir()
+    (tree / "notes").mkdir()
+    for name in ("a.heic", "b.txt"):
+        (tree / "notes" / name).write_text("x")
     (tree / "bad.txt").write_text("b.jpg\ngone.jpg\n")
     (tree / "videos.txt").write_text("clip.mp4\n")
     (tree / "blank.txt").write_text("\n#\n")

@@ -101,7 +101,7 @@ def test_unknown_models_are_refused(tmp_path, monkeypatch, name, message):
     (tmp_path / "model.pt").write_bytes(b"x")
     with pytest.raises(UserError, match=message):
         open_engine(name)
-    with pytest.raises(UserError, match="threads must be at least 1"):
+    with pytest.raises(UserError, match="threads must be a whole number of at least 1"):
         open_engine("model.onnx", threads=0)
 
 

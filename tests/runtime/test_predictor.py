@@ -94,13 +94,28 @@ def test_an_empty_list_gives_an_empty_list(predictor):
         ({"heads": []}, "heads: none given"),
         ({"imgsz": 100}, "imgsz must be a multiple of 32"),
         ({"imgsz": 256}, "made for 128x128 only"),
-        ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": 0}, "batch must be a whole number of at least 1"),
+        ({"batch": "x"}, "batch must be a whole number of at least 1"),
         ({"slicing": 5}, "size must be at least 32"),
+        ({"slicing": "x"}, "size must be at least 32"),
+        ({"slicing": True}, "size must be at least 32"),
+        ({"imgsz": "x"}, "imgsz must be a multiple of 32"),
+        ({"imgsz": (128, 128, 3)}, "imgsz must be a multiple of 32, or height and width"),
+        ({"imgsz": 128.0}, "imgsz must be a multiple of 32"),
+        ({"classes": []}, "classes: none given"),
+        ({"classes": [1.5]}, "no class 1.5"),
+        ({"classes": [None]}, "no class None"),
     ],
 )
 def test_wrong_arguments_are_named(predictor, options, message):
     with pytest.raises(UserError, match=message):
         predictor(picture(64, 64, {}), **options)
+
+
+@pytest.mark.parametrize("images", ["a.png", b"a.png", np.zeros((8, 8, 3), np.uint8), None, 7])
+def test_a_stream_takes_several_pictures_only(predictor, images):
+    with pytest.raises(UserError, match="images: expected several pictures"):
+        predictor.stream(images)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +222,55 @@ def test_slicing_finds_what_the_whole_picture_is_too_coarse_for(tmp_path, fixed,
     assert expected <= found
     streamed = list(predictor.stream([image], DecodeOptions(conf=0.6), slicing=slicing))
     np.testing.assert_array_equal(streamed[0]["aerial"].xyxy, result["aerial"].xyxy)
+
+
+def test_slices_are_the_same_however_the_work_is_split(predictor):
+    images = [picture(416, 320, SQUARES), picture(64, 64, {}), picture(320, 416, SQUARES)]
+    slicing = Slicing(size=128, overlap=0.25)
+    wanted = [predictor(image, slicing=slicing).to_dict() for image in images]
+    for batch, parallel in ((1, 3), (5, 2)):
+        found = predictor.stream(images, slicing=slicing, batch=batch, parallel=parallel)
+        assert [result.to_dict() for result in found] == wanted
+
+
+def test_tiles_of_one_picture_are_looked_through_side_by_side(predictor, monkeypatch):
+    meeting, run = threading.Barrier(2, timeout=20), OnnxEngine.run
+
+    def together(self, images, heads=None):
+        meeting.wait()  # breaks unless another call is under way
+        return run(self, images, heads)
+
+    monkeypatch.setattr(OnnxEngine, "run", together)
+    image = picture(224, 128, {"red": [(8, 8, 16)]})  # two tiles
+    slicing = Slicing(size=128, overlap=0.25, whole=False)
+    (result,) = predictor.stream([image], slicing=slicing, parallel=2)
+    assert len(result) == 1
+
+
+def test_an_abandoned_stream_does_not_finish_its_tiles(predictor, monkeypatch):
+    calls, run = [], OnnxEngine.run
+
+    def count(self, images, heads=None):
+        calls.append(1)
+        return run(self, images, heads)
+
+    monkeypatch.setattr(OnnxEngine, "run", count)
+    images = [picture(64, 64, {}), picture(1000, 1000, {})]
+    results = predictor.stream(images, slicing=Slicing(size=32, overlap=0.5))
+    next(results)
+    results.close()
+    assert len(calls) < 1000  # the second picture has 61 x 61 tiles
+
+
+def test_too_many_tiles_are_refused_and_other_pictures_done(predictor):
+    small, large = picture(64, 64, {}), picture(640, 360, {})
+    slicing = Slicing(size=100, overlap=0.99)
+    first, second, third = predictor.stream([small, large, small], slicing=slicing)
+    assert first and third
+    assert not second
+    assert "640 x 360 pixels make 141201 tiles of 100 pixels" in second.message
+    with pytest.raises(ImageError, match="more than the limit of 10000"):
+        predictor(large, slicing=slicing)
 
 
 def test_a_small_picture_is_not_sliced(predictor):

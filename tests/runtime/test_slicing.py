@@ -6,7 +6,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vision_heads.errors import UserError
-from vision_heads.runtime.slicing import WHOLE, Slicing, TileBoxes, cut_sides, merge, plan_tiles
+from vision_heads.runtime.slicing import (
+    WHOLE,
+    Slicing,
+    TileBoxes,
+    count_tiles,
+    cut_sides,
+    merge,
+    plan_tiles,
+)
 
 PICTURE = (1800, 1300)
 
@@ -53,6 +61,7 @@ def test_tiles_cover_the_picture_and_overlap_as_asked(width, height, size, share
         assert (shared >= min(np.ceil(size * share), size - 1)).all()
     rows, columns = len(np.unique(tiles[:, 1])), len(np.unique(tiles[:, 0]))
     assert len(tiles) == rows * columns == len(np.unique(tiles, axis=0))
+    assert len(tiles) == count_tiles(width, height, size, share)
 
 
 def test_no_more_tiles_than_needed():
@@ -169,6 +178,9 @@ def test_a_crowd_survives_with_jitter():
     ("field", "value"),
     [
         ("size", 8),
+        ("size", 100.5),
+        ("overlap", "x"),
+        ("threshold", "x"),
         ("overlap", 1.0),
         ("overlap", -0.1),
         ("merge", "x"),

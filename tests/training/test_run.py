@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,24 @@ def test_a_run_by_flags_leaves_everything(tmp_path: Path) -> None:
     assert isinstance(again.exception, UserError) and "holds a run" in str(again.exception)
     other = _vh("--resume", "--epochs", "9", "--out", str(out))
     assert isinstance(other.exception, UserError) and "own settings" in str(other.exception)
+
+
+@pytest.mark.slow
+def test_two_processes_leave_one_run(tmp_path: Path) -> None:
+    card = coco_card(tmp_path / "data")
+    out = tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+              "-m", "vision_heads", "train", "--head", f"squares=detect:{card}", "--epochs", "1",
+              "--device", "cpu", "--out", str(out), *QUICK]  # fmt: skip
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        launch, cwd=root, capture_output=True, text=True, timeout=240, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert load_network(out / "weights" / "last.safetensors")
+    assert len((out / "results.csv").read_text().splitlines()) == 2
+    assert done.stderr.count("weights in") == 1
 
 
 def test_broken_labels_refuse_until_told_how_to_mend_them(tmp_path: Path) -> None:

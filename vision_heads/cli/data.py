@@ -232,6 +232,8 @@ def _sections(
 
 
 def _print_problems(console: Console, split: SplitReport, examples: int) -> None:
+    if not split.pictures:
+        _print_group(console, f"{split.split}: not a single picture", [])
     for kind, count in split.counts().items():
         lines = [f"{p.file}: {p.detail}" for p in split.problems if p.kind == kind][:examples]
         more = [f"... and {count - examples} more"] if count > examples else []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vision_heads.cli.progress import progress
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
     from vision_heads.media.attention import AttentionSink
@@ -153,7 +153,9 @@ def detect(
 
     cv2.setNumThreads(1)  # pictures are read side by side already
     file = resolve_weights(weights)
-    plan = plan_threads(threads, len(pictures.files), share=file.suffix == ".onnx")
+    # Tiles of a picture are calls of their own: even a single one keeps all cores busy.
+    calls = None if slicing else len(pictures.files)
+    plan = plan_threads(threads, calls, share=file.suffix == ".onnx")
     predictor = Predictor(open_engine(file, threads=plan.threads))
     if attention:
         _require_poses(predictor.spec, weights)
@@ -179,7 +181,7 @@ def detect(
         _print_attention(watch, within, folder)
     if any(saves.values()):
         typer.echo(f"{'Drawn demo pictures' if demo else 'Saved files'}: {_shown(folder, saves)}")
-    if report.failures:
+    if report.failures or pictures.unreadable:
         raise typer.Exit(2)
 
 
@@ -213,14 +215,19 @@ def _run(
 
     report = _Report()
     begin = time.perf_counter()
-    with contextlib.closing(results), progress(len(files), "pictures") as step:
-        for file, result in zip(files, results, strict=True):
-            report.add(result)
-            if isinstance(result, Failure):
-                typer.echo(f"vh: {result.message}", err=True)
-            for sink in sinks:
-                sink.write(file.name, result)
-            step()
+    try:
+        with contextlib.closing(results), progress(len(files), "pictures") as step:
+            for file, result in zip(files, results, strict=True):
+                report.add(result)
+                if isinstance(result, Failure):
+                    typer.echo(f"vh: {result.message}", err=True)
+                for sink in sinks:
+                    sink.write(file.name, result)
+                step()
+    except KeyboardInterrupt:
+        done = f"{report.pictures} of {len(files)} pictures"
+        typer.echo(f"vh: interrupted; results of {done} are written", err=True)
+        raise
     report.seconds = time.perf_counter() - begin
     return report
 
@@ -235,6 +242,9 @@ def _open_sinks(
     """Open everything before the first picture, so that a wrong place is found out at once."""
     from vision_heads.media import sinks as kinds  # noqa: PLC0415
 
+    require(
+        json_file is None or json_file != csv_file, f"{csv_file}: is the name of the JSON file too"
+    )
     opened: list[Sink] = []
     for kind, place in (
         (kinds.JsonSink, json_file),
@@ -303,6 +313,10 @@ def _say_what_is_left_out(pictures: Pictures) -> None:
         typer.echo(f"vh: left out {pictures.skipped} files that have no picture's suffix", err=True)
     if pictures.repeated:
         typer.echo(f"vh: {pictures.repeated} files were named more than once", err=True)
+    for folder in pictures.drawn:
+        typer.echo(f"vh: {folder}: left out, it holds results of vh detect", err=True)
+    for folder in pictures.unreadable:
+        typer.echo(f"vh: {folder}", err=True)
 
 
 def _slicing(size: int | None, overlap: float, merge: str, metric: str) -> Slicing | None:

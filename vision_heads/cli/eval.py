@@ -11,7 +11,7 @@ import typer
 from vision_heads.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from rich.console import Console
 
@@ -120,16 +120,16 @@ def evaluate(
         raise UserError("give either a model or --predictions PATH")
     rules = protocol_of(protocol)
     notes = Console(stderr=True)
+    given = None if sizes is None else read_sizes(sizes)
     truth = load_split(
         data,
         split,
         images_needed=predictions is None,
-        sizes=None if sizes is None else read_sizes(sizes),
+        sizes=given,
     )
     if not truth.samples:
         raise UserError(f"{data}: the split {split!r} holds no pictures")
-    if truth.problems:
-        _note(notes, f"{len(truth.problems)} problems in the data; see: vh data check {data}")
+    _note_data(notes, truth, given or {})
     if predictions is not None:
         found = _read(predictions, truth, rules, notes)
     else:
@@ -156,11 +156,32 @@ def _note(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def _note_data(notes: Console, truth: DataSplit, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Say what is wrong with the ground truth, for it is scored against without it."""
+    from vision_heads.data.fixes import summary  # noqa: PLC0415
+    from vision_heads.evaluation.predictions import other_sizes  # noqa: PLC0415
+
+    if truth.problems:
+        _note(notes, f"problems in the data: {summary(truth.problems, 1)}; see: vh data check")
+    if truth.unlabelled:
+        _note(notes, f"{truth.unlabelled} pictures have no label file and count as negatives")
+    other = other_sizes(truth, sizes)
+    if other:
+        _note(
+            notes,
+            f"{len(other)} pictures are of another size than --sizes says, and theirs is used: "
+            f"first {other[0]}",
+        )
+
+
 def _read(path: Path, truth: DataSplit, rules: Protocol, notes: Console) -> list[Found]:
     from vision_heads.evaluation.predictions import read_predictions  # noqa: PLC0415
+    from vision_heads.evaluation.visdrone import UNSCORED_CATEGORIES  # noqa: PLC0415
 
+    # A submission may name them whatever it is scored by.
+    unscored = UNSCORED_CATEGORIES if path.is_dir() else rules.unscored
     poses = rules.poses and any(sample.rotations is not None for sample in truth.samples)
-    read = read_predictions(path, truth, unscored=rules.unscored, poses=poses)
+    read = read_predictions(path, truth, unscored=unscored, poses=poses)
     number = sum(len(found) for found in read.found)
     _note(notes, f"{number} results for {len(read.found)} pictures in {path}")
     if read.missing:
@@ -172,7 +193,17 @@ def _read(path: Path, truth: DataSplit, rules: Protocol, notes: Console) -> list
     if read.unscored:
         _note(notes, f"{read.unscored} results are of no evaluated class")
     if read.other_files:
-        _note(notes, f"not read, because no .txt: {', '.join(read.other_files)}")
+        _note(
+            notes,
+            f"{len(read.other_files)} files are not read, as they are no .txt of a picture of "
+            f"the split, first {read.other_files[0]}",
+        )
+    flat = sum(int((found.xywh[:, 2:] <= 0).any(axis=1).sum()) for found in read.found)
+    if flat:
+        _note(notes, f"{flat} results have no area (width or height not above 0): false ones")
+    odd = sum(int(((found.score < 0) | (found.score > 1)).sum()) for found in read.found)
+    if odd:
+        _note(notes, f"{odd} results have a score outside 0..1; only its order counts")
     return read.found
 
 

@@ -51,10 +51,18 @@ for _name in COMMANDS:
     import_module(f"vision_heads.cli.{_name}").register(app)
 
 
+def _run() -> None:
+    try:
+        app()
+    except PermissionError as error:
+        # Every look at a file may fail so, if only because a folder above it is closed.
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+
+
 def main() -> None:
     """Run `vh`; set VH_DEBUG=1 to see the traceback behind a one-line error."""
     try:
-        app()
+        _run()
     except UserError as error:
         if os.environ.get("VH_DEBUG"):
             traceback.print_exc()

@@ -92,6 +92,9 @@ class Card(BaseModel):
     def _lists_of_parts(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        for name, part in value.items():
+            if part in ([], ()):
+                raise ValueError(f"{name} is an empty list")
         return {
             name: list(part) if isinstance(part, list | tuple) else [part]
             for name, part in value.items()
@@ -162,7 +165,7 @@ def load_card(name_or_path: str | Path) -> Card:
         content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 13-45
         raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     require(isinstance(content, dict), f"{file}: not a data-set card: no fields")
     fields = _from_ultralytics(content, file) if _is_ultralytics(content) else content
@@ -187,12 +190,14 @@ def _find(name_or_path: str | Path) -> Path:
     if path.is_file():
         return path
     name = str(name_or_path)
-    if path.suffix.lower() in {".yaml", ".yml"} or len(path.parts) != 1:
+    if path.suffix.lower() in {".yaml", ".yml"} or (len(path.parts) != 1 and not path.is_dir()):
         raise UserError(f"{name}: no such card file")
     folder = assets("datasets")
     for file in (folder / f"{name}.yaml", folder / name / f"{name}.yaml"):
         if file.is_file():
             return file
+    if path.is_dir():
+        raise UserError(f"{name}: a folder; name the card in it, a YAML file (docs/data.md)")
     raise UserError(f"{name}: no card of this name; shipped are {', '.join(card_names())}")
 
 

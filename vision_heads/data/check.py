@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vision_heads.data.card import Card, load_split
 from vision_heads.data.fixes import REFUSED, apply_fixes, broken
-from vision_heads.data.formats.base import parallel
+from vision_heads.data.formats.base import corrupt, parallel
 from vision_heads.data.formats.faults import TOLERANCE, find_faults
 from vision_heads.data.sample import DataSplit, Problem, Sample
 from vision_heads.media.images import ImageError, read_image
@@ -126,8 +126,11 @@ class CheckReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is broken; twins within a split and repeated boxes do not count."""
-        refused = any(broken(split.problems) for split in self.splits)
+        """Whether nothing is broken; twins within a split and repeated boxes do not count.
+
+        A split without a single picture is broken too.
+        """
+        refused = any(broken(split.problems) or not split.pictures for split in self.splits)
         return not (refused or self.leaks or self.disagreements)
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,8 +188,8 @@ def check_split(split: DataSplit, step: Callable[[], None] | None = None) -> Spl
         step: called after each picture.
     """
     samples = split.samples
-    digests, corrupt = _decode([sample.image for sample in _readable(split)], step)
-    problems = [*split.problems, *corrupt, *_twins(digests)]
+    digests, bad = _decode([sample.image for sample in _readable(split)], step)
+    problems = [*split.problems, *bad, *_twins(digests)]
     faults = find_faults(samples)
     labels = np.concatenate([np.zeros(0, np.int64), *(s.labels for s in samples)])
     number = np.bincount(labels, minlength=len(split.names)).tolist()
@@ -236,16 +239,16 @@ def _decode(
         return hashlib.blake2b(pixels.data, digest_size=16, person=shape[:16]).digest()
 
     digests: dict[Path, bytes] = {}
-    corrupt = []
+    bad = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for image, result in zip(images, pool.map(one, images), strict=True):
             if isinstance(result, ImageError):
-                corrupt.append(Problem("corrupt-image", image, str(result)))
+                bad.append(corrupt(image, result))
             else:
                 digests[image] = result
             if step:
                 step()
-    return digests, corrupt
+    return digests, bad
 
 
 def _twins(digests: dict[Path, bytes]) -> list[Problem]:

@@ -88,7 +88,8 @@ def overlaps(
     wide = np.minimum(x + w, tx + tw) - np.maximum(x, tx)
     high = np.minimum(y + h, ty + th) - np.maximum(y, ty)
     common = np.where((wide > 0) & (high > 0), wide * high, 0.0)
-    area = w * h
+    with np.errstate(over="ignore"):  # a box of 1e300 px is a false one like any other
+        area = w * h
     whole = np.where(ignore, area, area + tw * th - common)
     shares: NDArray[np.float64] = np.divide(
         common, whole, out=np.zeros_like(common), where=common > 0

@@ -42,7 +42,10 @@ def write_plots(scores: Scores, folder: str | Path, split: DataSplit | None = No
         "confusion.png": confusion_figure(scores.confusion),
     }
     for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=120, bbox_inches="tight")
+        try:
+            figure.savefig(folder / name, dpi=120, bbox_inches="tight")
+        except OSError as error:
+            raise UserError(f"{folder / name}: cannot be written: {error.strerror}") from error
     files = [folder / name for name in figures]
     if scores.pose is not None:
         from vision_heads.evaluation.pose_plots import write_pose_plots  # noqa: PLC0415

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from vision_heads.data.formats.base import known_size, read_json
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.evaluation.records import UNSCORED, Found
+from vision_heads.media.images import IMAGE_SUFFIXES
 
 _COLUMNS = ("x", "y", "width", "height", "score", "category")
 _BBOX = 4
@@ -31,7 +34,8 @@ class Predictions:
             limits go by; rows of a JSON are sorted by falling score.
         missing: samples without an entry; they count as having no results.
         unscored: how many rows are of an official category that no class has.
-        other_files: files of a submission folder that are no .txt and were not read.
+        other_files: files of a submission folder that were not read: no .txt, or named after no
+            picture of the split.
     """
 
     found: list[Found]
@@ -46,10 +50,11 @@ def read_predictions(
     """Read results for a split's samples.
 
     Args:
-        path: a COCO results JSON (a list of image_id, category_id, bbox, score), or a folder of
-            VisDrone submission files `<picture>.txt` with lines x,y,w,h,score,category,-1,-1.
-        split: the samples; `image_id` may be the data set's id, the picture's file name or its
-            stem (as a number too), whichever names one picture only.
+        path: a COCO results JSON (a list of image_id, category_id, bbox, score; also as the
+            "annotations" of an object), or a folder of VisDrone submission files
+            `<picture>.txt` with lines x,y,w,h,score,category,-1,-1.
+        split: the samples; `image_id` may be the data set's id, the picture's file name, its
+            stem (as a number too) or the end of its path, whichever names one picture only.
         unscored: category ids that rows may carry although the split has no such class.
         poses: every entry must have pitch, yaw and roll (degrees) too, so it must be a JSON.
 
@@ -62,14 +67,15 @@ def read_predictions(
         return _read_folder(path, split, unscored)
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder of predictions")
+    if path.suffix.lower() == ".txt":
+        raise UserError(f"{path}: one file; give the folder of VisDrone .txt files, or a .json")
     return _read_json(path, split, unscored, poses)
 
 
 def _read_json(path: Path, split: DataSplit, unscored: Collection[int], poses: bool) -> Predictions:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
+    entries = read_json(path)
+    if isinstance(entries, dict):
+        entries = entries.get("annotations", entries)
     if not isinstance(entries, list):
         raise UserError(f"{path}: must be a list of COCO results, got {type(entries).__name__}")
     pictures = _Pictures(split.samples)
@@ -103,7 +109,8 @@ def _json_row(entry: dict[str, Any], labels: dict[int, int], where: str) -> _Row
         raise UserError(f"{where}: bbox: must be [x, y, width, height], got {box!r}")
     x, y, w, h = (_number(value, where, f"bbox {name}") for value, name in zip(box, _COLUMNS))  # noqa: B905
     score = _number(_field(entry, "score", where), where, "score")
-    return x, y, w, h, score, _label(_field(entry, "category_id", where), labels, where)
+    label = _label(_field(entry, "category_id", where), labels, where, "category_id")
+    return x, y, w, h, score, label
 
 
 def _json_pose(entry: dict[str, Any], where: str) -> list[float]:
@@ -116,6 +123,10 @@ def _read_folder(folder: Path, split: DataSplit, unscored: Collection[int]) -> P
     if not texts:
         raise UserError(f"{folder}: holds no .txt file of predictions")
     pictures = _Pictures(split.samples)
+    # Like the toolkit, which goes by the annotations: results of further pictures do no harm.
+    texts = [file for file in texts if pictures.named(file.stem)]
+    if not texts:
+        raise UserError(f"{folder}: no .txt file is named after a picture of the data set")
     labels = _labels(split, unscored)
     found = [Found.empty() for _ in split.samples]
     owner: dict[int, Path] = {}
@@ -147,17 +158,17 @@ def _text_row(line: str, labels: dict[int, int], where: str) -> _Row:
         raise UserError(
             f"{where}: must be x,y,w,h,score,category,-1,-1, got {len(fields)} fields: {line!r}"
         )
-    x, y, w, h, score, category = (
+    x, y, w, h, score = (
         _number(text, where, name)
-        for text, name in zip(fields, _COLUMNS)  # noqa: B905 - the last two say nothing
+        for text, name in zip(fields, _COLUMNS[:-1])  # noqa: B905 - the last say nothing
     )
-    return x, y, w, h, score, _label(category, labels, where)
+    return x, y, w, h, score, _label(fields[5].strip(), labels, where, _COLUMNS[5])
 
 
 def _number(value: Any, where: str, name: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise UserError(f"{where}: {name}: must be a number, got {value!r}")
@@ -169,12 +180,12 @@ def _labels(split: DataSplit, unscored: Collection[int]) -> dict[int, int]:
     return {**dict.fromkeys(unscored, UNSCORED), **known}
 
 
-def _label(category: Any, labels: dict[int, int], where: str) -> int:
-    number = _number(category, where, "category")
+def _label(category: Any, labels: dict[int, int], where: str, name: str) -> int:
+    number = _number(category, where, name)
     if number not in labels:
         known = sorted(category for category, label in labels.items() if label != UNSCORED)
         raise UserError(
-            f"{where}: category: the data set has no {category!r}, only "
+            f"{where}: {name}: the data set has no {number:.15g}, only "
             f"{', '.join(str(one) for one in known)}"
         )
     return labels[int(number)]
@@ -197,6 +208,7 @@ class _Pictures:
     """Finds a sample by its id, or else by its file name, stem or number."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
+        self._files = [sample.image for sample in samples]
         self._by_id = {_key(sample.image_id): i for i, sample in enumerate(samples)}
         self._by_name: dict[int | str, set[int]] = {}
         for i, sample in enumerate(samples):
@@ -207,15 +219,30 @@ class _Pictures:
 
     def index(self, image_id: Any, where: str) -> int:
         """Return the sample's place; `UserError` starts with `where`."""
-        key = _key(image_id)
-        if key in self._by_id:
-            return self._by_id[key]
-        named = self._by_name.get(key, set()) if key is not None else set()
+        named = self.named(image_id)
         if not named:
             raise UserError(f"{where}: the data set has no picture {image_id!r}")
         if len(named) > 1:
             raise UserError(f"{where}: {len(named)} pictures are called {image_id!r}")
         return next(iter(named))
+
+    def named(self, image_id: Any) -> set[int]:
+        """Return the places of the samples that may be meant."""
+        key = _key(image_id)
+        if key is None:
+            return set()
+        if key in self._by_id:
+            return {self._by_id[key]}
+        return self._by_name.get(key) or (self._by_path(key) if isinstance(key, str) else set())
+
+    def _by_path(self, name: str) -> set[int]:
+        """Find the end of a path, whatever the suffix: a missing picture's is a guess."""
+        path = PurePosixPath(name.replace("\\", "/"))
+        parts = (path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path).parts
+        if not parts:
+            return set()
+        found = self._by_name.get(parts[-1], set())
+        return {i for i in found if self._files[i].with_suffix("").parts[-len(parts) :] == parts}
 
 
 def _key(image_id: Any) -> int | str | None:
@@ -290,6 +317,13 @@ def _write_folder(
     split: DataSplit,
     scored: Sequence[tuple[Sample, list[tuple[list[float], float, int]]]],
 ) -> None:
+    stems = Counter(sample.image.stem for sample, _ in scored)
+    twice = next((stem for stem, number in stems.items() if number > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"{folder}: {stems[twice]} pictures are called {twice!r}, and a submission has one "
+            "file for a name; keep the results in a .json file"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for sample, rows in scored:
         lines = [
@@ -303,25 +337,31 @@ def read_sizes(path: str | Path) -> dict[str, tuple[int, int]]:
     """Read picture sizes from a CSV of name,width,height; a header line may come first.
 
     Returns:
-        (width, height) by name as written and, where that differs, by its stem.
+        (width, height) by file name and, where that differs, by its stem.
 
     Raises:
-        UserError: the file is missing, or which line and field is wrong.
+        UserError: the file is missing or empty, or which line and field is wrong.
     """
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(row)]
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-    if rows and [field.strip().lower() for field in rows[0][1]] == ["name", "width", "height"]:
+    if rows and [field.strip().lower() for field in rows[0][1][1:]] == ["width", "height"]:
         rows = rows[1:]
+    if not rows:
+        raise UserError(f"{path}: holds no sizes")
     sizes: dict[str, tuple[int, int]] = {}
     for number, row in rows:
         where = f"{path}: line {number}"
         if len(row) != len(("name", "width", "height")):
             raise UserError(f"{where}: must be name,width,height, got {len(row)} fields")
-        name = row[0].strip()
+        name = PurePosixPath(row[0].strip().replace("\\", "/")).name
+        if not name:
+            raise UserError(f"{where}: name: empty")
         size = (_pixels(row[1], where, "width"), _pixels(row[2], where, "height"))
         for key in dict.fromkeys((name, Path(name).stem if Path(name).suffix else name)):
             if sizes.setdefault(key, size) != size:
@@ -330,6 +370,21 @@ def read_sizes(path: str | Path) -> dict[str, tuple[int, int]]:
 
 
 def _pixels(text: str, where: str, name: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer() or number < 1:
         raise UserError(f"{where}: {name}: must be a whole number above 0, got {text!r}")
-    return int(text)
+    return int(number)
+
+
+def other_sizes(split: DataSplit, sizes: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Name the pictures of a split that are of another size than `sizes` says, and how."""
+    found = []
+    for sample in split.samples:
+        said = known_size(sample.image, sizes)
+        if said is not None and said != (sample.width, sample.height):
+            real = f"{sample.width}x{sample.height}"
+            found.append(f"{sample.image.name} ({real}, not {said[0]}x{said[1]})")
+    return found

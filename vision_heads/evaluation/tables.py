@@ -18,7 +18,8 @@ _SHORT["geodesic_median"] = "median"
 
 def numbers_table(scores: Scores) -> Table:
     """Return the protocol's numbers with their units; '-' where there was nothing to measure."""
-    table = Table(box=box.SIMPLE, title=f"{scores.protocol}, {scores.images} pictures")
+    title = f"{scores.protocol}, {scores.images:,} pictures"
+    table = Table(box=box.SIMPLE, title=title, min_width=len(title))
     table.add_column("number", no_wrap=True)
     table.add_column("value" if scores.units else "percent", justify="right", no_wrap=True)
     if scores.units:

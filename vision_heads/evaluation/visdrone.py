@@ -32,6 +32,8 @@ LIMITS = (1, 10, 100, 500)
 UNSCORED_CATEGORIES = (0, 11)
 """Official categories of no class: "ignored regions" and "others"."""
 
+_MOST_PIXELS = 2**30  # what OpenCV reads unless told otherwise
+_FAR = 2.0**30  # pixels: beyond every picture, and squared still an int64
 # As Octave counts 0.5:0.05:0.95; the eighth is an ulp above 0.85.
 _THRESHOLDS: NDArray[np.float64] = 0.5 + np.arange(10, dtype=np.float64) * 0.05
 
@@ -150,6 +152,9 @@ def _without_covered(sample: Sample, found: Found, image: int) -> tuple[Truth, F
         return objects, found
     if sample.width < 1 or sample.height < 1:
         raise UserError(f"{sample.image}: its size is unknown; give it with --sizes")
+    if sample.width * sample.height > _MOST_PIXELS:
+        size = f"{sample.width}x{sample.height}"
+        raise UserError(f"{sample.image}: its size, {size}, is too large to paint regions into")
     painted = _integral(regions, sample.width, sample.height)
     keep = covered(found.xywh, painted) < 0.5
     return (
@@ -191,5 +196,6 @@ def covered(boxes: NDArray[np.float64], integral: NDArray[np.int32]) -> NDArray[
 def _whole_pixels(boxes: NDArray[np.float64]) -> NDArray[np.int64]:
     """Round to the nearest whole number, halves up, and no less than 1 in all four."""
     floor = np.floor(boxes)
-    whole: NDArray[np.int64] = np.maximum(1, floor + (boxes - floor >= 0.5)).astype(np.int64)
+    nearest = np.clip(floor + (boxes - floor >= 0.5), 1, _FAR)
+    whole: NDArray[np.int64] = nearest.astype(np.int64)
     return whole

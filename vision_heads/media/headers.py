@@ -122,12 +122,17 @@ def _webp(data: Bytes) -> Header | None:
 
 
 def _bmp(data: Bytes) -> Header:
-    (header_length,) = struct.unpack_from("<I", data, 14)
+    start, header_length = struct.unpack_from("<II", data, 10)
     if header_length == 12:
-        width, height = struct.unpack_from("<HH", data, 18)
+        width, height, _planes, bits = struct.unpack_from("<HHHH", data, 18)
+        packing = 0
     else:
-        width, height = struct.unpack_from("<ii", data, 18)
-    return Header(abs(width), abs(height))  # a negative height means rows from the top
+        width, height, _planes, bits, packing = struct.unpack_from("<iiHHI", data, 18)
+    width, height = abs(width), abs(height)  # a negative height means rows from the top
+    # Rows of plain pixels begin at whole words; how long packed ones are, only decoding tells.
+    rows = (width * bits + 31) // 32 * 4 * (height - 1) + (width * bits + 7) // 8
+    needed = start + rows if packing in {0, 3} else 0
+    return Header(width, height, complete=len(data) >= needed)
 
 
 def _int24(data: Bytes, at: int) -> int:

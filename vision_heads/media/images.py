@@ -20,6 +20,9 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Suffixes taken for pictures when a folder is searched, lower case."""
 
+_HEIF_BRANDS = frozenset(
+    {b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
+)
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -75,9 +78,9 @@ def decode_image(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> ND
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
     except (cv2.error, MemoryError) as error:
-        raise ImageError(f"{where}: not a readable picture") from error
+        raise ImageError(f"{where}: {_unreadable(data)}") from error
     if image is None or image.dtype != np.uint8:
-        raise ImageError(f"{where}: not a readable picture")
+        raise ImageError(f"{where}: {_unreadable(data)}")
     orientation = 1 if header is None else header.orientation
     return apply_orientation(image, orientation)  # type: ignore[arg-type]
 
@@ -125,6 +128,13 @@ def apply_orientation(image: NDArray[np.uint8], orientation: int) -> NDArray[np.
     if orientation in flips:
         image = cv2.flip(image, flips[orientation])  # type: ignore[assignment]
     return image
+
+
+def _unreadable(data: bytes) -> str:
+    """Say why OpenCV gave nothing, as far as the first bytes tell."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        return "a HEIC or AVIF picture that this OpenCV cannot decode; convert it to JPEG or PNG"
+    return "not a readable picture"
 
 
 def _check(header: Header, where: str, max_pixels: int) -> None:

@@ -17,8 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, require
 from vision_heads.geometry.boxes import xyxy_to_xywh
+from vision_heads.media.images import IMAGE_SUFFIXES
+from vision_heads.media.sources import OUTPUT_MARK, VIDEO_SUFFIXES
 from vision_heads.results import Failure, Result
 
 JPEG_QUALITY = 90
@@ -242,21 +244,34 @@ def _file_name(label: str) -> str:
 
 
 def _make(folder: Path) -> Path:
+    """Make a folder for pictures or labels, or take one that was made here before.
+
+    Anything else that is in the way may be somebody's own pictures or labels.
+    """
+    mark = folder / OUTPUT_MARK
     with named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        # Find out now, not after an hour's work, that nothing can be written here.
-        probe = folder / ".vh-probe"
-        probe.touch()
-        probe.unlink()
+        require(
+            mark.exists() or next(folder.iterdir(), None) is None,
+            f"{folder}: holds files that vh detect did not write; name another folder",
+        )
+        # Finds out now, not after an hour's work, that nothing can be written here.
+        mark.write_text("Written by vh detect; searches for pictures leave this folder out.\n")
     return folder
 
 
 def open_text(path: Path) -> IO[str]:
     """Open a text file for writing, folders included; `UserError` when that cannot be."""
+    require(str(path) != "-", "-: results are written to files; /dev/stdout is one")
+    require(
+        path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+        f"{path}: is a picture's name; results would replace it",
+    )
     with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Line by line, so that what is found can be watched, and survives a crash.
-        return path.open("w", encoding="utf-8", newline="", buffering=1)
+        # Line by line, so that what is found can be watched, and survives a crash. File names
+        # need not be Unicode: bytes that are none come out as JSON's own escapes.
+        return path.open("w", encoding="utf-8", newline="", buffering=1, errors="backslashreplace")
 
 
 @contextmanager
@@ -265,4 +280,7 @@ def named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        if isinstance(error, FileExistsError):
+            reason = "part of its path is a file"
+        raise UserError(f"{path}: cannot be written: {reason}") from error

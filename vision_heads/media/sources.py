@@ -11,6 +11,9 @@ from pathlib import Path
 from vision_heads.errors import UserError, require
 from vision_heads.media.images import IMAGE_SUFFIXES
 
+OUTPUT_MARK = ".vh-output"
+"""Name of a file in folders that `vh detect` fills: pictures there are results, not sources."""
+
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts"}
     | {".webm", ".wmv"}
@@ -40,18 +43,24 @@ class Pictures:
         files: in the order of the sources, those of a folder sorted; none comes twice.
         skipped: how many files in searched folders have no picture's suffix.
         repeated: how many times a file was named again.
+        drawn: folders left out of a search because this program drew what is in them.
+        unreadable: a line for each folder in a searched one that could not be opened.
     """
 
     files: list[PictureFile] = field(default_factory=list)
     skipped: int = 0
     repeated: int = 0
+    drawn: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 def find_pictures(sources: Sequence[str | Path]) -> Pictures:
     """Expand files, folders (searched through), glob patterns and `.txt` lists of paths.
 
     Lines of a list are paths relative to the list's folder, or absolute; empty lines and lines
-    that begin with # do not count. A file named outright is taken whatever its suffix.
+    that begin with # do not count. A file named outright is taken whatever its suffix. Searches
+    follow links to folders, enter each folder once, and leave out those that `vh detect` has
+    filled with drawings unless they are named outright.
 
     Raises:
         UserError: a source, or a line of a list, is nothing that exists; a folder or pattern
@@ -73,6 +82,7 @@ def find_pictures(sources: Sequence[str | Path]) -> Pictures:
 
 def _expand(source: str, found: Pictures) -> Iterator[tuple[str, str]]:
     """Yield (path, name) of the pictures that one source means."""
+    require(source, "the name of a source is empty")
     path = Path(source)
     _refuse_streams(source)
     if path.is_dir():
@@ -83,7 +93,7 @@ def _expand(source: str, found: Pictures) -> Iterator[tuple[str, str]]:
         _refuse_video(path)
         yield source, path.stem
     elif glob.has_magic(source):
-        matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207  (keeps the user's spelling)
+        matches = _without_drawings(source, found)
         pictures = [match for match in matches if Path(match).suffix.lower() in IMAGE_SUFFIXES]
         found.skipped += len(matches) - len(pictures)
         require(pictures, f"{source}: no pictures match")
@@ -93,17 +103,69 @@ def _expand(source: str, found: Pictures) -> Iterator[tuple[str, str]]:
 
 
 def _search(folder: Path, found: Pictures) -> Iterator[tuple[str, str]]:
-    count = 0
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
+    count, skipped = 0, found.skipped
+
+    def report(error: OSError) -> None:
+        require(str(error.filename) != str(folder), f"{folder}: {error.strerror}")
+        found.unreadable.append(f"{error.filename}: {error.strerror}")
+
+    entered = {os.path.realpath(folder)}
+    for parent, folders, files in os.walk(folder, onerror=report, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if _enter(parent, name, entered, found)]
         for file in sorted(files):
             if os.path.splitext(file)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
-                found.skipped += 1
+                found.skipped += file != OUTPUT_MARK
                 continue
             count += 1
             path = Path(parent, file)
             yield str(path), path.relative_to(folder).with_suffix("").as_posix()
-    require(count, f"{folder}: no pictures in this folder")
+    others = found.skipped - skipped
+    more = f", but {others} files of other suffixes" if others else ""
+    require(count, f"{folder}: no pictures in this folder{more}")
+
+
+def _enter(parent: str, name: str, entered: set[str], found: Pictures) -> bool:
+    """Whether to search a folder: not twice, however it is linked, and no drawings."""
+    path = os.path.join(parent, name)  # noqa: PTH118
+    real = os.path.realpath(path)
+    if real in entered:
+        return False
+    entered.add(real)
+    if _has_drawings(path):
+        found.drawn.append(str(Path(path)))
+        return False
+    return True
+
+
+def _without_drawings(pattern: str, found: Pictures) -> list[str]:
+    """Files that match, sorted, less those in folders of drawings that the pattern searched."""
+    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  (keeps the user's spelling)
+    named = set((_before_magic(pattern) / "x").parents)
+    drawn: dict[Path, bool] = {}
+    kept = []
+    for match in matches:
+        searched = [parent for parent in Path(match).parents if parent not in named]
+        for parent in searched:
+            if parent not in drawn:
+                drawn[parent] = _has_drawings(parent)
+        if not any(drawn[parent] for parent in searched) and not Path(match).is_dir():
+            kept.append(match)
+    found.drawn += [str(parent) for parent, marked in drawn.items() if marked]
+    return kept
+
+
+def _before_magic(pattern: str) -> Path:
+    """Return the folder that a pattern names outright."""
+    parts = []
+    for part in Path(pattern).parts:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _has_drawings(folder: str | Path) -> bool:
+    return Path(folder, OUTPUT_MARK).exists()
 
 
 def _listed(path: Path) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vision_heads.errors import UserError, require
 from vision_heads.heads.base import kind_of
 from vision_heads.paths import assets
+from vision_heads.runtime.checks import is_whole
 from vision_heads.spec import METADATA_KEY, ModelSpec
 
 SUFFIXES = (".onnx", ".safetensors")
@@ -141,7 +142,10 @@ def open_engine(path: str | Path, *, threads: int | None = None) -> Engine:
     Raises:
         UserError: missing or unsuitable file; for `.safetensors`, torch is not installed.
     """
-    require(threads is None or threads >= 1, f"threads must be at least 1, got {threads}")
+    require(
+        threads is None or (is_whole(threads) and threads >= 1),
+        f"threads must be a whole number of at least 1, got {threads!r}",
+    )
     file = resolve_weights(path)
     if file.suffix == ".onnx":
         return OnnxEngine(file, threads=threads)
@@ -161,9 +165,11 @@ def resolve_weights(path: str | Path) -> Path:
     Raises:
         UserError: it is neither; the message lists what there is.
     """
+    require(str(path), "weights: the name is empty")
     file = Path(path)
     if file.suffix in SUFFIXES and file.is_file():
         return file
+    require(not file.is_dir(), f"{path}: is a folder; name a file in it ({', '.join(SUFFIXES)})")
     if file.suffix == ".engine":
         raise UserError(f"{path}: TensorRT engines are not supported by this version; use .onnx")
     shipped = assets("weights")

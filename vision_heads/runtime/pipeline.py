@@ -2,6 +2,8 @@
 
     files -> readers: decode, letterbox -> runners: network -> the caller's thread: NMS
 
+Tiles of a large picture are cut out and looked through by the runners, side by side.
+
 OpenCV, NumPy and ONNX Runtime let other Python threads run while they work. At most a few
 batches exist at any moment, whatever the number of pictures: when the caller is slow, nothing
 is read ahead.
@@ -14,17 +16,26 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vision_heads.errors import require
 from vision_heads.media.images import ImageError
 from vision_heads.results import Failure, Result
+from vision_heads.runtime.checks import is_whole
 from vision_heads.runtime.engines import Engine
-from vision_heads.runtime.inputs import Buffers, Loaded, Picture, load_picture
+from vision_heads.runtime.inputs import Buffers, Picture, load_picture
 from vision_heads.runtime.request import Request
-from vision_heads.runtime.tasks import Prepared, SlicedTask, Task, WholeTask, prepare
+from vision_heads.runtime.tasks import (
+    Prepared,
+    SlicedTask,
+    Task,
+    Tiled,
+    WholeTask,
+    cut_up,
+    prepare,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +46,7 @@ class ThreadPlan:
     parallel: int
 
 
-def plan_threads(cores: int | None, pictures: int, *, share: bool = True) -> ThreadPlan:
+def plan_threads(cores: int | None, calls: int | None, *, share: bool = True) -> ThreadPlan:
     """Divide cores among calls of the network.
 
     One call a core does more a second than one call on all cores, which wait for each other at
@@ -43,28 +54,31 @@ def plan_threads(cores: int | None, pictures: int, *, share: bool = True) -> Thr
 
     Args:
         cores: to use, None for all this process may run on.
-        pictures: to work on; a single one gets all cores.
+        calls: of the network to come, None for many; a single one gets all cores.
         share: False where calls at the same time are of no use.
     """
     if cores is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     total = max(cores or 1, 1)
-    parallel = min(total, pictures, 4) if share else 1
+    parallel = min(total, 4 if calls is None else calls, 4) if share else 1
     return ThreadPlan(max(total // max(parallel, 1), 1), max(parallel, 1))
+
+
+_Item = Prepared | Tiled | Failure
 
 
 @dataclass(slots=True)
 class _Pending:
     """Some pictures in order: those that could be read are in the task."""
 
-    items: list[Prepared | Loaded | Failure]
+    items: list[_Item]
     task: Task | None
-    outputs: Future[dict[str, NDArray[np.float32]]] | None
+    outputs: list[Future[Any]]
 
     def results(self) -> Iterator[Result | Failure]:
         found: Iterator[Result] = iter(())
-        if self.task is not None and self.outputs is not None:
-            found = iter(self.task.finish(self.outputs.result()))
+        if self.task is not None:
+            found = iter(self.task.finish([output.result() for output in self.outputs]))
         for item in self.items:
             yield item if isinstance(item, Failure) else next(found)
 
@@ -78,8 +92,17 @@ def stream(
     parallel: int,
 ) -> Generator[Result | Failure, None, None]:
     """Run pictures through the engine; see `Predictor.stream`."""
-    require(readers >= 1, f"readers must be at least 1, got {readers}")
-    require(parallel >= 1, f"parallel must be at least 1, got {parallel}")
+    for name, count in (("readers", readers), ("parallel", parallel)):
+        require(
+            is_whole(count) and count >= 1,
+            f"{name} must be a whole number of at least 1, got {count!r}",
+        )
+    # A path or an array is iterable too, letter by letter or row by row.
+    require(
+        isinstance(images, Iterable) and not isinstance(images, (str, bytes, np.ndarray)),
+        f"images: expected several pictures, got {type(images).__name__}; "
+        "call the predictor itself for one",
+    )
     return _stream(engine, request, images, readers, parallel)
 
 
@@ -89,7 +112,7 @@ def _stream(
     size = 1 if request.slicing else request.batch
     source = iter(images)
     buffers = Buffers(request.height, request.width)
-    reading: deque[Future[Prepared | Loaded | Failure]] = deque()
+    reading: deque[Future[_Item]] = deque()
     running: deque[_Pending] = deque()
     read_pool = ThreadPoolExecutor(readers, thread_name_prefix="vh-read")
     run_pool = ThreadPoolExecutor(parallel, thread_name_prefix="vh-run")
@@ -121,25 +144,26 @@ def _stream(
 def _start(
     engine: Engine,
     request: Request,
-    items: list[Prepared | Loaded | Failure],
+    items: list[_Item],
     buffers: Buffers,
     pool: ThreadPoolExecutor,
 ) -> _Pending:
     task: Task | None = None
     prepared = [item for item in items if isinstance(item, Prepared)]
-    loaded = [item for item in items if isinstance(item, Loaded)]
+    tiled = [item for item in items if isinstance(item, Tiled)]
     if prepared:
         task = WholeTask(engine, request, prepared, buffers)
-    elif loaded and request.slicing is not None:
-        task = SlicedTask(engine, request, request.slicing, loaded[0])
-    return _Pending(items, task, pool.submit(task.infer) if task else None)
+    elif tiled and request.slicing is not None:
+        task = SlicedTask(engine, request, request.slicing, tiled[0], buffers)
+    parts = task.parts() if task else []
+    return _Pending(items, task, [pool.submit(part) for part in parts])
 
 
-def _read(
-    picture: Picture, engine: Engine, request: Request, buffers: Buffers
-) -> Prepared | Loaded | Failure:
+def _read(picture: Picture, engine: Engine, request: Request, buffers: Buffers) -> _Item:
     try:
         loaded = load_picture(picture)
+        if request.slicing is not None:
+            return cut_up(loaded, request.slicing)
     except ImageError as error:
         return Failure(str(picture), str(error))
-    return loaded if request.slicing else prepare(loaded, engine, request, buffers)
+    return prepare(loaded, engine, request, buffers)

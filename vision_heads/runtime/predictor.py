@@ -13,7 +13,7 @@ from vision_heads.runtime.inputs import Buffers, Picture, load_picture
 from vision_heads.runtime.pipeline import stream
 from vision_heads.runtime.request import Request, make_request
 from vision_heads.runtime.slicing import Slicing
-from vision_heads.runtime.tasks import SlicedTask, Task, WholeTask, prepare
+from vision_heads.runtime.tasks import SlicedTask, Task, WholeTask, cut_up, prepare
 from vision_heads.spec import ModelSpec
 
 Size = int | tuple[int, int]
@@ -203,11 +203,12 @@ class Predictor:
 
     def _run(self, pictures: Sequence[Picture], request: Request) -> list[Result]:
         loaded = [load_picture(picture) for picture in pictures]
+        buffers = Buffers(request.height, request.width)
         task: Task
         if request.slicing is not None:
-            task = SlicedTask(self._engine, request, request.slicing, loaded[0])
+            picture = cut_up(loaded[0], request.slicing)
+            task = SlicedTask(self._engine, request, request.slicing, picture, buffers)
         else:
-            buffers = Buffers(request.height, request.width)
             prepared = [prepare(one, self._engine, request, buffers) for one in loaded]
             task = WholeTask(self._engine, request, prepared, buffers)
-        return task.finish(task.infer())
+        return task.finish([part() for part in task.parts()])

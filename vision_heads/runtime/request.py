@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from vision_heads.errors import UserError, require
 from vision_heads.heads.base import DecodeOptions
+from vision_heads.runtime.checks import is_real, is_whole
 from vision_heads.runtime.engines import Engine
 from vision_heads.runtime.slicing import Slicing
 from vision_heads.spec import HeadSpec, ModelSpec
@@ -54,8 +53,11 @@ def make_request(
     check_options(options)
     wanted = spec.heads if heads is None else tuple(_unique_heads(spec, heads))
     height, width = _size(engine, imgsz)
-    require(batch is None or batch >= 1, f"batch must be at least 1, got {batch}")
-    if isinstance(slicing, int):
+    require(
+        batch is None or (is_whole(batch) and batch >= 1),
+        f"batch must be a whole number of at least 1, got {batch!r}",
+    )
+    if slicing is not None and not isinstance(slicing, Slicing):
         slicing = Slicing(size=slicing)
     if classes is None:
         classes = options.classes
@@ -74,11 +76,10 @@ def check_options(options: DecodeOptions) -> None:
     """Raise `UserError` naming the first option that is out of range."""
     for name in ("conf", "iou"):
         value = getattr(options, name)
-        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        require(number and 0 <= value <= 1, f"{name} must be in 0..1, got {value!r}")
+        require(is_real(value) and 0 <= value <= 1, f"{name} must be in 0..1, got {value!r}")
     count = options.max_det
     require(
-        isinstance(count, (int, np.integer)) and not isinstance(count, bool) and count >= 1,
+        is_whole(count) and count >= 1,
         f"max_det must be a whole number of at least 1, got {count!r}",
     )
 
@@ -95,8 +96,10 @@ def class_filters(
     """
     if classes is None:
         return {head.name: None for head in heads}
-    if isinstance(classes, (str, int, np.integer)):
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
         classes = [classes]
+    classes = list(classes)
+    require(classes, "classes: none given")
     found: dict[str, set[int]] = {head.name: set() for head in heads}
     for wanted in classes:
         hits = [(head.name, index) for head in heads for index in _indices(head, wanted)]
@@ -111,7 +114,7 @@ def class_filters(
 def _indices(head: HeadSpec, wanted: int | str) -> list[int]:
     if isinstance(wanted, str):
         return [head.classes.index(wanted)] if wanted in head.classes else []
-    return [int(wanted)] if 0 <= wanted < len(head.classes) else []
+    return [int(wanted)] if is_whole(wanted) and 0 <= wanted < len(head.classes) else []
 
 
 def _unique_heads(spec: ModelSpec, names: Sequence[str]) -> list[HeadSpec]:
@@ -125,12 +128,12 @@ def _size(engine: Engine, imgsz: int | tuple[int, int] | None) -> tuple[int, int
     spec = engine.spec.input
     if imgsz is None:
         return spec.height, spec.width
-    height, width = (imgsz, imgsz) if isinstance(imgsz, (int, np.integer)) else imgsz
-    for side in (height, width):
-        require(
-            side >= 32 and side % 32 == 0,
-            f"imgsz must be a multiple of 32, got {side}",
-        )
+    sides = tuple(imgsz) if isinstance(imgsz, (tuple, list)) else (imgsz, imgsz)
+    require(
+        len(sides) == 2 and all(is_whole(side) and side >= 32 and side % 32 == 0 for side in sides),
+        f"imgsz must be a multiple of 32, or height and width, got {imgsz!r}",
+    )
+    height, width = sides
     require(
         engine.any_size or (height, width) == (spec.height, spec.width),
         f"imgsz: this model file is made for {spec.height}x{spec.width} only; export it for "

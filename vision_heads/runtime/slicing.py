@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vision_heads.errors import require
 from vision_heads.geometry.pairs import overlap, overlapping_pairs, rank_positions, suppress
+from vision_heads.runtime.checks import is_real, is_whole
 
 Merge = Literal["nms", "nmm"]
 Metric = Literal["iou", "ios"]
@@ -24,6 +25,9 @@ Bools = NDArray[np.bool_]
 
 WHOLE = -1
 """Tile number of boxes found in the whole picture."""
+
+MAX_TILES = 10_000
+"""Most tiles of one picture: an overlap near 1 asks for one a pixel."""
 
 _OUTWARD = np.array([-1, -1, 1, 1], np.float32)
 _BEYOND = 1.0
@@ -59,15 +63,21 @@ class Slicing:
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        require(self.size >= 32, f"slice: size must be at least 32 pixels, got {self.size}")
-        require(0 <= self.overlap < 1, f"overlap must be in 0 <= overlap < 1, got {self.overlap}")
+        require(
+            is_whole(self.size) and self.size >= 32,
+            f"slice: size must be at least 32 pixels, got {self.size!r}",
+        )
+        require(
+            is_real(self.overlap) and 0 <= self.overlap < 1,
+            f"overlap must be in 0 <= overlap < 1, got {self.overlap!r}",
+        )
         require(self.merge in get_args(Merge), f"merge must be 'nms' or 'nmm', got {self.merge!r}")
         require(
             self.metric in get_args(Metric), f"metric must be 'iou' or 'ios', got {self.metric!r}"
         )
         require(
-            0 < self.threshold <= 1,
-            f"threshold must be in 0 < threshold <= 1, got {self.threshold}",
+            is_real(self.threshold) and 0 < self.threshold <= 1,
+            f"threshold must be in 0 < threshold <= 1, got {self.threshold!r}",
         )
 
 
@@ -91,13 +101,19 @@ class TileBoxes:
     cut: Bools
 
 
+def count_tiles(width: int, height: int, size: int, overlap: float) -> int:
+    """Return how many tiles `plan_tiles` would give."""
+    step = _step(size, overlap)
+    return _count(width, size, step) * _count(height, size, step)
+
+
 def plan_tiles(width: int, height: int, size: int, overlap: float) -> Ints:
     """Return (T, 4) xyxy tiles that cover the picture, row by row.
 
     As few as the overlap allows, spread evenly: neighbours share at least `overlap` of a tile.
     A side shorter than a tile is covered by one as short as it.
     """
-    step = max(size - int(np.ceil(size * overlap)), 1)
+    step = _step(size, overlap)
     xs, ys = _starts(width, size, step), _starts(height, size, step)
     left, top = (axis.reshape(-1) for axis in np.meshgrid(xs, ys))
     return np.stack(
@@ -154,11 +170,18 @@ def merge(found: TileBoxes, slicing: Slicing) -> tuple[Ints, Floats, Floats]:
     return index[kept], boxes[kept], scores[kept]
 
 
+def _step(size: int, overlap: float) -> int:
+    """Pixels from one tile to the next at most."""
+    return max(size - int(np.ceil(size * overlap)), 1)
+
+
+def _count(length: int, size: int, step: int) -> int:
+    return max(-(-(length - size) // step), 0) + 1
+
+
 def _starts(length: int, size: int, step: int) -> Ints:
-    if length <= size:
-        return np.zeros(1, np.int64)
-    count = -(-(length - size) // step) + 1
-    return np.arange(count) * (length - size) // (count - 1)
+    count = _count(length, size, step)
+    return np.arange(count) * (length - size) // max(count - 1, 1)
 
 
 def _ranks(found: TileBoxes) -> Ints:

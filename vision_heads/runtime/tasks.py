@@ -1,28 +1,32 @@
 """The two ways through the network: pictures as they are, and one picture in tiles.
 
-A task is split where the work changes hands: `infer` is the network and may run in another
-thread; `finish` turns its output into results.
+A task is split where the work changes hands: its parts are the network and may run in other
+threads; `finish` turns what they return into results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_heads.geometry.letterbox import Letterbox, plan
+from vision_heads.geometry.letterbox import Letterbox
 from vision_heads.heads.base import kind_of
+from vision_heads.media.images import ImageError
 from vision_heads.results import Detections, Result
 from vision_heads.runtime.engines import Engine
 from vision_heads.runtime.inputs import Buffers, Loaded, fill
 from vision_heads.runtime.request import Request
 from vision_heads.runtime.slicing import (
+    MAX_TILES,
     WHOLE,
     Slicing,
     TileBoxes,
+    count_tiles,
     cut_sides,
     merge,
     plan_tiles,
@@ -35,12 +39,12 @@ Floats = NDArray[np.float32]
 class Task(Protocol):
     """Some pictures' way through the network."""
 
-    def infer(self) -> dict[str, Floats]:
-        """Run the network; the long part, which lets other threads run."""
+    def parts(self) -> list[Callable[[], Any]]:
+        """Split the long work: calls of the network, in any order, each in any thread."""
         ...
 
-    def finish(self, outputs: Mapping[str, Floats]) -> list[Result]:
-        """Decode what `infer` gave, one result a picture."""
+    def finish(self, outputs: Sequence[Any]) -> list[Result]:
+        """Make one result a picture of what the parts returned, in their order."""
         ...
 
 
@@ -68,84 +72,120 @@ class WholeTask:
     pictures: Sequence[Prepared]
     buffers: Buffers
 
-    def infer(self) -> dict[str, Floats]:
-        """Run all pictures in one call."""
-        tensors = [picture.tensor for picture in self.pictures]
-        images = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
-        outputs = self.engine.run(images, list(self.request.options))
-        for tensor in tensors:
-            self.buffers.give(tensor)
-        return outputs
+    def parts(self) -> list[Callable[[], Any]]:
+        """Return one call for all pictures."""
+        return [self._infer]
 
-    def finish(self, outputs: Mapping[str, Floats]) -> list[Result]:
+    def finish(self, outputs: Sequence[Mapping[str, Floats]]) -> list[Result]:
         """Decode each picture's row and map its boxes back."""
         return [
             _result(
                 picture.loaded,
                 self.request,
                 {
-                    name: _decode(self.engine.spec.head(name), outputs, row, self.request)
+                    name: _place(
+                        _decode(self.engine.spec.head(name), outputs[0], row, self.request),
+                        picture.fit,
+                    )
                     for name in self.request.options
                 },
-                picture.fit,
             )
             for row, picture in enumerate(self.pictures)
         ]
 
+    def _infer(self) -> dict[str, Floats]:
+        tensors = [picture.tensor for picture in self.pictures]
+        return _run(self.engine, self.request, tensors, self.buffers)
+
+
+@dataclass(slots=True)
+class Tiled:
+    """A picture and the views (V, 4) xyxy of it that the network sees."""
+
+    loaded: Loaded
+    views: NDArray[np.int64]
+
+
+def cut_up(loaded: Loaded, slicing: Slicing) -> Tiled:
+    """Plan a picture's tiles, and the whole picture behind them.
+
+    Raises:
+        ImageError: there would be more than `MAX_TILES`.
+    """
+    height, width = loaded.image.shape[:2]
+    count = count_tiles(width, height, slicing.size, slicing.overlap)
+    if count > MAX_TILES:
+        raise ImageError(
+            f"{loaded.source or 'image'}: {width} x {height} pixels make {count} tiles of "
+            f"{slicing.size} pixels with overlap {slicing.overlap}, more than the limit of "
+            f"{MAX_TILES}"
+        )
+    tiles = plan_tiles(width, height, slicing.size, slicing.overlap)
+    whole = np.array([[0, 0, width, height]])
+    if count == 1:
+        return Tiled(loaded, whole)
+    return Tiled(loaded, np.concatenate([tiles, whole]) if slicing.whole else tiles)
+
+
+_Found = dict[str, Detections]
+"""What the heads found in one view, in the picture's pixels."""
+
 
 @dataclass(slots=True)
 class SlicedTask:
-    """One picture, in overlapping tiles and as a whole."""
+    """One picture, in overlapping tiles and as a whole.
+
+    Its parts are batches of tiles, so that several threads can share one picture, and each
+    decodes what it found: raw outputs of thousands of tiles would fill the memory.
+    """
 
     engine: Engine
     request: Request
     slicing: Slicing
-    loaded: Loaded
+    picture: Tiled
+    buffers: Buffers
 
-    def infer(self) -> dict[str, Floats]:
-        """Run the tiles in batches, the whole picture last."""
-        crops = self._views()
-        parts = []
-        size = self.request.batch
-        images = np.empty((size, 3, self.request.height, self.request.width), np.float32)
-        for start in range(0, len(crops), size):
-            group = crops[start : start + size]
-            for (x1, y1, x2, y2), out in zip(group.tolist(), images, strict=False):
-                fill(self.loaded.image[y1:y2, x1:x2], self.engine.spec.input, out)
-            parts.append(self.engine.run(images[: len(group)], list(self.request.options)))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    def parts(self) -> list[Callable[[], Any]]:
+        """Return one call a batch of views, the whole picture in the last."""
+        size, count = self.request.batch, len(self.picture.views)
+        return [
+            partial(self._look, self.picture.views[start : start + size])
+            for start in range(0, count, size)
+        ]
 
-    def finish(self, outputs: Mapping[str, Floats]) -> list[Result]:
-        """Decode every tile and make one result of them."""
-        heads = {name: self._merged(name, outputs) for name in self.request.options}
-        return [_result(self.loaded, self.request, heads, None)]
+    def finish(self, outputs: Sequence[list[_Found]]) -> list[Result]:
+        """Make one result of all views."""
+        found = [view for part in outputs for view in part]
+        heads = {name: self._merged(name, found) for name in self.request.options}
+        return [_result(self.picture.loaded, self.request, heads)]
 
-    def _views(self) -> NDArray[np.int64]:
-        """The tiles, and the whole picture behind them: (V, 4) xyxy."""
-        height, width = self.loaded.image.shape[:2]
-        tiles = plan_tiles(width, height, self.slicing.size, self.slicing.overlap)
-        whole = np.array([[0, 0, width, height]])
-        if len(tiles) == 1:
-            return whole
-        return np.concatenate([tiles, whole]) if self.slicing.whole else tiles
+    def _look(self, views: NDArray[np.int64]) -> list[_Found]:
+        image, spec = self.picture.loaded.image, self.engine.spec
+        tensors = [self.buffers.take() for _ in views]
+        fits = [
+            fill(image[y1:y2, x1:x2], spec.input, tensor)
+            for (x1, y1, x2, y2), tensor in zip(views.tolist(), tensors, strict=True)
+        ]
+        outputs = _run(self.engine, self.request, tensors, self.buffers)
+        return [
+            {
+                name: _moved(
+                    _place(_decode(spec.head(name), outputs, row, self.request), fit), view
+                )
+                for name in self.request.options
+            }
+            for row, (view, fit) in enumerate(zip(views, fits, strict=True))
+        ]
 
-    def _merged(self, name: str, outputs: Mapping[str, Floats]) -> Detections:
-        head = self.engine.spec.head(name)
-        height, width = self.loaded.image.shape[:2]
-        views = self._views()
-        found: list[Detections] = []
+    def _merged(self, name: str, found: Sequence[_Found]) -> Detections:
+        height, width = self.picture.loaded.image.shape[:2]
+        parts = [view[name] for view in found]
         cuts, numbers = [], []
-        for row, view in enumerate(views):
-            detections = _decode(head, outputs, row, self.request)
-            x1, y1, x2, y2 = view.tolist()
-            fit = plan(x2 - x1, y2 - y1, self.request.height, self.request.width)
-            detections = _place(detections, fit)
-            detections.xyxy += np.array([x1, y1, x1, y1], np.float32)
-            found.append(detections)
-            cuts.append(cut_sides(detections.xyxy, view, width, height))
-            is_whole = (x1, y1, x2, y2) == (0, 0, width, height)
-            numbers.append(np.full(len(detections), WHOLE if is_whole else row))
-        joined = _concatenate(found)
+        for number, (view, part) in enumerate(zip(self.picture.views, parts, strict=True)):
+            cuts.append(cut_sides(part.xyxy, view, width, height))
+            is_whole = view.tolist() == [0, 0, width, height]
+            numbers.append(np.full(len(part), WHOLE if is_whole else number))
+        joined = _concatenate(parts)
         boxes = TileBoxes(
             joined.xyxy,
             joined.score,
@@ -156,6 +196,17 @@ class SlicedTask:
         index, xyxy, score = merge(boxes, self.slicing)
         limit = self.request.options[name].max_det
         return replace(joined[index], xyxy=xyxy, score=score)[:limit]
+
+
+def _run(
+    engine: Engine, request: Request, tensors: Sequence[Floats], buffers: Buffers
+) -> dict[str, Floats]:
+    """Run inputs (3, H, W) in one call and hand them back."""
+    images = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
+    outputs = engine.run(images, list(request.options))
+    for tensor in tensors:
+        buffers.give(tensor)
+    return outputs
 
 
 def _decode(
@@ -175,6 +226,12 @@ def _place(detections: Detections, fit: Letterbox) -> Detections:
     return placed if real.all() else placed[real]
 
 
+def _moved(detections: Detections, view: NDArray[np.int64]) -> Detections:
+    """Shift boxes of a view to where it lies in the picture."""
+    corner = np.array([view[0], view[1], view[0], view[1]], np.float32)
+    return replace(detections, xyxy=detections.xyxy + corner)
+
+
 def _concatenate(found: Sequence[Detections]) -> Detections:
     rotations = [part.rotation for part in found if part.rotation is not None]
     return Detections(
@@ -187,11 +244,7 @@ def _concatenate(found: Sequence[Detections]) -> Detections:
     )
 
 
-def _result(
-    loaded: Loaded, request: Request, heads: dict[str, Detections], fit: Letterbox | None
-) -> Result:
+def _result(loaded: Loaded, request: Request, heads: dict[str, Detections]) -> Result:
     height, width = loaded.image.shape[:2]
-    if fit is not None:
-        heads = {name: _place(found, fit) for name, found in heads.items()}
     image = loaded.image if request.keep_image else None
     return Result(heads, width, height, loaded.source, image)

@@ -28,7 +28,7 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
 img{max-width:100%;height:auto}table{border-collapse:collapse;margin:1em 0}
 td,th{border-bottom:1px solid #ddd;padding:.25em .8em;text-align:right}
-td:first-child,th:first-child{text-align:left}pre{background:#f5f5f5;padding:1em;overflow:auto}
+td:first-child,th:first-child{text-align:left}pre{background:#f5f5f5;padding:1em;overflow:auto}.wide{overflow-x:auto}
 """
 
 
@@ -107,18 +107,22 @@ def _head_line(spec: ModelSpec, out: Path) -> str:
 
 def _numbers(scores: Scores) -> str:
     def row(name: str, numbers: Mapping[str, float]) -> str:
-        cells = "".join(
-            f"<td>{'-' if math.isnan(value) else f'{value:.2f}'}" for value in numbers.values()
-        )
+        cells = "".join(f"<td>{_cell(column, value)}" for column, value in numbers.items())
         return f"<tr><td>{html.escape(name)}{cells}"
 
     def table(first: str, rows: Mapping[str, Mapping[str, float]]) -> str:
         columns = list(next(iter(rows.values()), {}))
         heads = "".join(f"<th>{html.escape(c)}" for c in columns)
         body = "".join(row(name, numbers) for name, numbers in rows.items())
-        return f"<table><tr><th>{first}{heads}{body}</table>"
+        return f"<div class=wide><table><tr><th>{first}{heads}{body}</table></div>"
 
     return table("", {"all": scores.numbers}) + table("class", scores.classes)
+
+
+def _cell(column: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if column in ("objects", "images") else f"{value:.2f}"
 
 
 def _figure(title: str, file: Path) -> str:

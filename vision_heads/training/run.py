@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -75,7 +76,8 @@ def start_run(flags: Flags) -> dict[str, float]:
         Figures of the last validation, as `<head>/<number>`.
     """
     config = resolve(flags)
-    if not flags.resume:
+    # The other processes of a distributed run would delete what the first has begun to write.
+    if not flags.resume and os.environ.get("RANK", "0") == "0":
         _claim(flags.out, flags.overwrite)
     train = {n: read_data(head.data, head.train, config) for n, head in config.heads.items()}
     val = {n: read_data(h.data[:1], h.val, config) for n, h in config.heads.items() if h.val}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from vision_heads.media.images import ImageError, image_size
 
 _THREADS = 8  # reading is waiting for the disk, not computing
 _CHUNK = 64
+
+LARGEST = 1e7
+"""Pixels; no picture is that wide, and float32 no longer tells one pixel from the next."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -49,7 +53,12 @@ class Source:
 
     def known_size(self, image: Path) -> tuple[int, int] | None:
         """Return (width, height) that `sizes` gives for a picture, by its name or stem."""
-        return self.sizes.get(image.name) or self.sizes.get(image.stem)
+        return known_size(image, self.sizes)
+
+
+def known_size(image: Path, sizes: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """Return (width, height) that `sizes` gives for a picture, by its name or stem."""
+    return sizes.get(image.name) or sizes.get(image.stem)
 
 
 @dataclass(slots=True)
@@ -120,6 +129,25 @@ class Rows:
             size,
         )
 
+    def within_reason(self, place_word: str) -> Rows:
+        """Return the rows without those beyond `LARGEST`, each of which becomes a problem."""
+        beyond = (np.abs(self.boxes) > LARGEST).any(1)
+        if not beyond.any():
+            return self
+        problems: list[tuple[ProblemKind, str]] = [
+            ("bad-annotation", f"{place_word} {place}: reaches beyond {LARGEST:,.0f} px")
+            for place in self.places[beyond]
+        ]
+        keep = ~beyond
+        return Rows(
+            self.boxes[keep],
+            self.labels[keep],
+            self.ignored[keep],
+            self.places[keep],
+            self.problems + problems,
+            self.size,
+        )
+
     @classmethod
     def none(cls) -> Rows:
         """Return a file without boxes."""
@@ -144,6 +172,22 @@ def parallel(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
         return [result for chunk in pool.map(work, chunks) for result in chunk]
 
 
+def read_json(file: Path) -> Any:
+    """Return what a JSON file in UTF-8, -16 or -32 holds.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{file}: not JSON: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{file}: not JSON that can be read: nested too deeply") from error
+
+
 def decode_text(data: bytes) -> str:
     """Return the text of a label file.
 
@@ -165,10 +209,15 @@ def require_sizes(unsized: list[Path]) -> None:
         )
 
 
+def corrupt(image: Path, error: ImageError) -> Problem:
+    """Return the problem of a picture that cannot be read; its name is not said twice."""
+    return Problem("corrupt-image", image, str(error).removeprefix(f"{image}: "))
+
+
 def picture_size(image: Path, problems: list[Problem]) -> tuple[int, int] | None:
     """Return the upright (width, height) of a picture file; None and a problem if corrupt."""
     try:
         return image_size(image)
     except ImageError as error:
-        problems.append(Problem("corrupt-image", image, str(error)))
+        problems.append(corrupt(image, error))
         return None

@@ -9,20 +9,21 @@ Source: the COCO data format page; DirectMHP (arXiv 2302.01110).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.data.formats.base import (
+    LARGEST,
     Part,
     Source,
     parallel,
     picture_size,
+    read_json,
     require_sizes,
 )
 from vision_heads.data.sample import OTHER, REGION, Problem, Sample
@@ -32,6 +33,7 @@ from vision_heads.geometry.rotations import from_euler
 EULER_KEY = "euler_angles"
 AREA_KEY = "area_of"
 AREA_NAMES = {REGION: "region", OTHER: "other"}
+_CROWD = (None, 0, 1)
 _UNKNOWN = (math.nan, math.nan, math.nan)
 _FULL_TURN = 360
 _AREA_LABELS = {name: label for label, name in AREA_NAMES.items()}
@@ -56,12 +58,7 @@ def read(source: Source) -> Part:
 
 
 def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
-    try:
-        whole = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{file}: not JSON: {error}") from error
+    whole = read_json(file)
     require(isinstance(whole, dict), f"{file}: not a COCO data set: no object at its top")
     for key in ("images", "annotations", "categories"):
         entries = whole.get(key)
@@ -90,6 +87,10 @@ def _categories(
     return names, tuple(known[name] for name in names)
 
 
+def _is_id(value: Any) -> TypeGuard[int | str]:
+    return _whole(value) or isinstance(value, str)
+
+
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -106,8 +107,8 @@ def _read_images(
     taken: list[tuple[dict[str, Any], Path]] = []
     for number, entry in enumerate(entries):
         key, name = entry.get("id"), entry.get("file_name")
-        if not (_whole(key) or isinstance(key, str)) or not isinstance(name, str):
-            wrong = "file_name" if not isinstance(name, str) else "id"
+        if not _is_id(key) or not isinstance(name, str) or not Path(name).name:
+            wrong = "file_name" if _is_id(key) else "id"
             detail = f"images[{number}]: {wrong} is {entry.get(wrong)!r}"
             part.problems.append(Problem("bad-annotation", file, detail))
         elif key in rows:
@@ -117,8 +118,8 @@ def _read_images(
             if name in by_name:
                 detail = f"images[{number}]: also image id {by_name[name]}"
                 part.problems.append(Problem("duplicate-image", folder / name, detail))
-            by_name[name] = key  # type: ignore[assignment]
-            rows[key] = len(taken)  # type: ignore[index]
+            by_name[name] = key
+            rows[key] = len(taken)
             taken.append((entry, folder / name))
     found = parallel(lambda item: _image(*item, source, file), taken)
     unsized = []
@@ -153,9 +154,14 @@ def _image(
 
 def _stated_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     width, height = entry.get("width"), entry.get("height")
-    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
-        return width, height
+    if _pixels(width) and _pixels(height):
+        return int(width), int(height)
     return None
+
+
+def _pixels(value: Any) -> TypeGuard[int | float]:
+    """Say whether a value is a picture's side; some tools write whole numbers as 640.0."""
+    return isinstance(value, int | float) and 0 < value <= LARGEST and value == int(value)
 
 
 class _Boxes:
@@ -210,17 +216,21 @@ class _Boxes:
 
     def _areas(self, xywh: NDArray[np.float64]) -> NDArray[np.float32] | None:
         """Return each annotation's `area`, its box's where it has none; None if none has one."""
-        stated = [e.get("area") for e in self.entries]
+        stated = [self._stated_area(e) for e in self.entries]
         if all(value is None for value in stated):
             return None
         box_areas = (xywh[:, 2] * xywh[:, 3]).tolist()
         return np.array(
-            [
-                own if isinstance(value, bool) or not isinstance(value, int | float) else value
-                for value, own in zip(stated, box_areas, strict=True)
-            ],
+            [own if value is None else value for value, own in zip(stated, box_areas, strict=True)],
             np.float32,
         )
+
+    def _stated_area(self, entry: Mapping[str, Any]) -> float | None:
+        area = entry.get("area")
+        if area is None or _is_area(area, entry["bbox"]):
+            return area
+        self._bad("bad-annotation", entry, f"area is {area!r}; its box's is used")
+        return None
 
     def _label(self, entry: Mapping[str, Any]) -> int:
         if AREA_KEY in entry and entry.get("iscrowd"):
@@ -232,6 +242,8 @@ class _Boxes:
         box = entry.get("bbox")
         if not is_box(box):
             self._bad("bad-annotation", entry, f"bbox is {box!r}, not four numbers")
+        elif not _within_reason(box):
+            self._bad("bad-annotation", entry, f"bbox {box} reaches beyond {LARGEST:,.0f} px")
         elif not _among(entry.get("image_id"), self.rows):
             self._bad("bad-annotation", entry, f"image_id {entry.get('image_id')!r} is no image's")
         elif not _among(entry.get("category_id"), self.index):
@@ -239,6 +251,8 @@ class _Boxes:
         elif not _is_pose(entry.get(EULER_KEY)):
             detail = f"{EULER_KEY} is {entry[EULER_KEY]!r}, not pitch, yaw, roll in degrees"
             self._bad("bad-annotation", entry, detail)
+        elif entry.get("iscrowd") not in _CROWD:
+            self._bad("bad-annotation", entry, f"iscrowd is {entry['iscrowd']!r}, not 0 or 1")
         elif AREA_KEY in entry and not _among(entry[AREA_KEY], _AREA_LABELS):
             self._bad("bad-annotation", entry, f"{AREA_KEY} is {entry[AREA_KEY]!r}")
         else:
@@ -279,3 +293,14 @@ def _are_numbers(values: Any, count: int) -> bool:
         return isinstance(total, int | float) and math.isfinite(total)
     except (TypeError, OverflowError):
         return False
+
+
+def _is_area(value: Any, box: Sequence[float]) -> bool:
+    """Say whether a value is an area; a negative one may only come from such a box."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= LARGEST**2 and (value >= 0 or min(box[2:]) < 0)
+
+
+def _within_reason(box: Any) -> bool:
+    return all(abs(value) <= LARGEST for value in box)

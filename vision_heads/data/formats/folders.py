@@ -43,9 +43,16 @@ class Parse(Protocol):
 
 
 def walk(folder: Path, suffixes: frozenset[str]) -> list[str]:
-    """Return the files below `folder` with one of these endings, sorted, relative, with "/"."""
+    """Return the files below `folder` with one of these endings, sorted, relative, with "/".
+
+    Links to folders are followed, unless they lead back to a folder that holds them.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
     found = []
-    for base, _, names in os.walk(folder, followlinks=True):
+    for base, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        below[:] = [name for name in below if not _leads_back(base, name)]
         inside = os.path.relpath(base, folder).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
         for name in names:
@@ -53,6 +60,16 @@ def walk(folder: Path, suffixes: frozenset[str]) -> list[str]:
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._"):  # noqa: PTH122
                 found.append(prefix + name)
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"{error.filename}: {error.strerror}") from error
+
+
+def _leads_back(base: str, name: str) -> bool:
+    path = os.path.join(base, name)  # noqa: PTH118
+    here = os.path.realpath(base) + os.sep
+    return os.path.islink(path) and here.startswith(os.path.realpath(path) + os.sep)  # noqa: PTH114
 
 
 def read_lines(path: Path) -> list[str]:
@@ -137,7 +154,7 @@ def pair_files(
     if images is not None and images.suffix.lower() == ".txt" and images.is_file():
         return [Pair(i, label_of(i), there) for i, there in _listed_images(images, source.root)]
     there = images is not None and images.is_dir()
-    require(there or not source.images_needed, f"{images}: no such folder of pictures")
+    require(there or not source.images_needed, _no_pictures(images))
     folder = images if images is not None else source.root
     names = walk(folder, IMAGE_SUFFIXES) if there else []
     stems = {_stem(name) for name in names}
@@ -160,6 +177,13 @@ def pair_files(
 
 RowsOf = Callable[[Pair, Size, list[Problem]], Rows | None]
 """How a format finds the labels of one picture."""
+
+
+def _no_pictures(images: Path | None) -> str:
+    if images is None:
+        return "images: the card names no folder of pictures"
+    listing = images.suffix.lower() == ".txt"
+    return f"{images}: no such {'list' if listing else 'folder'} of pictures"
 
 
 @dataclass(slots=True)
@@ -229,7 +253,7 @@ def read_pairs(
     """
 
     def one(pair: Pair) -> _One:
-        return _read_one(pair, source, rows_of)
+        return _read_one(pair, source, rows_of, place_word)
 
     part = Part(names, category_ids, place_word=place_word)
     unsized = []
@@ -246,7 +270,7 @@ def read_pairs(
     return part
 
 
-def _read_one(pair: Pair, source: Source, rows_of: RowsOf) -> _One:
+def _read_one(pair: Pair, source: Source, rows_of: RowsOf, place_word: str) -> _One:
     problems: list[Problem] = []
     if pair.present:
         size = picture_size(pair.image, problems)
@@ -255,7 +279,8 @@ def _read_one(pair: Pair, source: Source, rows_of: RowsOf) -> _One:
         if source.images_needed:
             problems.append(Problem("missing-image", pair.image, f"labelled by {pair.label}"))
     found = rows_of(pair, size, problems)
-    rows = found or Rows.none()
+    rows = (found or Rows.none()).within_reason(place_word)
+    problems.extend(Problem(kind, pair.label, detail) for kind, detail in rows.problems)
     if pair.present and size and rows.size and rows.size != size:
         stated, real = (f"{w}x{h}" for w, h in (rows.size, size))
         detail = f"labelled by {pair.label} at {stated}, the upright picture is {real}"
@@ -299,7 +324,7 @@ def _read_labels(
         return Rows.none()
     except (BadLabelsError, OSError) as error:
         # Named by the picture: it has no usable labels at all, so a fix must drop the picture.
-        problems.append(Problem("bad-annotation", pair.image, f"{pair.label}: {error}"))
+        why = error.strerror if isinstance(error, OSError) else error
+        problems.append(Problem("bad-annotation", pair.image, f"{pair.label}: {why}"))
         return Rows.none()
-    problems.extend(Problem(kind, pair.label, detail) for kind, detail in rows.problems)
     return rows

@@ -21,6 +21,7 @@ from vision_heads.errors import require
 REGION_NAME = "ignored-region"
 OTHER_NAME = "ignored-other"
 _AREAS = {REGION_NAME: REGION, OTHER_NAME: OTHER}
+_NOT_XML = (ElementTree.ParseError, ValueError, LookupError)  # the last: unknown encodings
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -54,7 +55,7 @@ def class_names(pairs: list[Pair]) -> set[str]:
     def names(pair: Pair) -> set[str]:
         try:
             root = ElementTree.fromstring(pair.label.read_bytes())
-        except (OSError, ElementTree.ParseError, ValueError):
+        except (OSError, *_NOT_XML):
             return set()
         found = {(item.findtext("name") or "").strip() for item in root.iter("object")}
         return found - {"", REGION_NAME, OTHER_NAME}
@@ -75,7 +76,7 @@ def parse(data: bytes, size: tuple[int, int] | None, *, index: Mapping[str, int]
     """
     try:
         root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError) as error:
+    except _NOT_XML as error:
         raise BadLabelsError(f"not XML: {error}") from error
     if root.tag != "annotation":
         raise BadLabelsError(f"its root is <{root.tag}>, not <annotation>")

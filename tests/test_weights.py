@@ -1,0 +1,54 @@
+"""What is shipped in weights/ is whole, described, and finds things."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+import vision_heads
+from vision_heads.data.card import load_split
+from vision_heads.evaluation import protocols
+from vision_heads.evaluation.runner import options_for, predict_split
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+FILES = sorted(f for f in WEIGHTS.iterdir() if f.suffix in (".safetensors", ".onnx"))
+
+
+def test_checksums_name_every_file_and_are_right() -> None:
+    lines = (WEIGHTS / "SHA256SUMS").read_text().splitlines()
+    listed = {name: digest for digest, name in (line.split() for line in lines)}
+    assert set(listed) == {file.name for file in FILES}
+    for file in FILES:
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == listed[file.name], file.name
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
+def test_each_file_has_a_card_that_says_where_it_comes_from(file: Path) -> None:
+    card = file.with_suffix(".md").read_text()
+    for word in ("Data", "Terms", "Command", "AP50", "seed"):
+        assert word in card, word
+    if file.suffix == ".safetensors":
+        assert file.stat().st_size < 5e6
+
+
+def test_both_forms_describe_the_same_model() -> None:
+    torch = pytest.importorskip("torch")
+    from vision_heads.network import load_network
+
+    network = load_network(WEIGHTS / "aerial-n.safetensors")
+    predictor = vision_heads.load("aerial-n")
+    assert network.spec == predictor.spec
+    assert network.spec.provenance["terms"]
+    assert sum(p.numel() for p in network.parameters()) <= 2.2e6
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
+def test_shipped_weights_find_the_cars_of_the_demo() -> None:
+    pytest.importorskip("faster_coco_eval")
+    predictor = vision_heads.load("aerial-n", threads=2)
+    split = load_split("demo", "val")
+    run = predict_split(predictor, split, options_for("coco"), head=predictor.spec.heads[0])
+    scores = protocols.score(split, run.detections, "coco")
+    assert scores.classes["car"]["AP50"] > 40
