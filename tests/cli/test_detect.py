@@ -198,6 +198,8 @@ def test_an_interrupted_run_leaves_a_valid_json_file(place):
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # A shell that started us in the background may have switched Ctrl-C off.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     target = place / "a.json"
     until = time.monotonic() + 60
