@@ -134,12 +134,19 @@ def test_wasserstein_similarity() -> None:
     assert apart == sorted(apart, reverse=True) and apart[-1] > 0
 
 
-def test_wasserstein_option_gives_apart_boxes_a_gradient_and_an_assignment() -> None:
-    raw = _head()(_features(1))
-    targets = _targets([[30, 30, 33, 33]], [0], [0])
-    plain = _head(nwd=0.0).loss(raw, targets)
-    blended = _head(nwd=0.5).loss(raw, targets)
-    assert float(blended["dfl"]) > float(plain["dfl"]) or float(blended["box"]) > 0
+def test_wasserstein_option_assigns_what_nothing_overlaps() -> None:
+    """Points for predictions, beside a target of 3 pixels: CIoU sees nothing, NWD a short way."""
+    targets = _targets([[30.5, 30.5, 33.5, 33.5]], [0], [0])
+    found = {}
+    for share in (0.0, 0.5):
+        head = _head(nwd=share)
+        with torch.no_grad():
+            for branch in head.box_branches.values():
+                branch[-1].weight.zero_()
+                branch[-1].bias.copy_(-100.0 * (head.bins.repeat(4) > 0))
+        losses = head.loss(head(_features(1)), targets)
+        found[share] = float(losses["box"].detach())
+    assert found[0.0] == 0 and found[0.5] > 0
 
 
 @pytest.mark.parametrize("options", [{"reg_max": 1}, {"nwd": 2}, {"topk": 0}, {"colour": "red"}])
