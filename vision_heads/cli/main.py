@@ -16,9 +16,29 @@ import typer
 from vision_heads.errors import UserError
 from vision_heads.version import __version__
 
+HELP = """
+Real-time detection and head pose: one light trunk, any number of task heads.
+
+[bold]Examples[/bold]
+
+  vh detect
+
+  vh detect flight/ --save-images --json found.json
+
+  vh data check visdrone
+
+  vh train --head aerial=detect:visdrone --epochs 100 --out runs/aerial
+
+  vh eval runs/aerial/weights/best.safetensors --data visdrone --protocol visdrone
+
+  vh export runs/aerial/weights/best.safetensors
+
+Exit codes: 0 done, 2 a mistake in what was given, 1 a fault of ours. VH_DEBUG=1 shows tracebacks.
+"""
+
 app = typer.Typer(
     name="vh",
-    help="Real-time detection: one light trunk, any number of task heads.",
+    help=HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
