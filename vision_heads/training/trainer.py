@@ -48,6 +48,7 @@ def build_spec(config: TrainConfig, splits: Mapping[str, DataSplit], command: st
         "terms": "; ".join(sorted({s.terms for s in splits.values() if s.terms})),
         "seed": str(config.seed),
         "epochs": str(config.epochs),
+        **({"init": config.init} if config.init else {}),
         **config.terms,
     }
     height, width = config.imgsz

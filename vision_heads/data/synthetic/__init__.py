@@ -14,7 +14,7 @@ Figures measured on these pictures say nothing about real ones.
 
 from __future__ import annotations
 
-from vision_heads.data.synthetic.actors import NAMES
+from vision_heads.data.formats.visdrone import NAMES
 from vision_heads.data.synthetic.heads import GROUPS, Group, HeadScene, render_heads
 from vision_heads.data.synthetic.plan import KINDS, Kind
 from vision_heads.data.synthetic.scene import Scene, View, render_clip, render_scene

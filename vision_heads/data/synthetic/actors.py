@@ -8,19 +8,6 @@ import numpy as np
 
 from vision_heads.data.synthetic.models import Model
 
-NAMES = (
-    "pedestrian",
-    "people",
-    "bicycle",
-    "car",
-    "van",
-    "truck",
-    "tricycle",
-    "awning-tricycle",
-    "bus",
-    "motor",
-)
-"""Class names, VisDrone's, in the order of its category ids 1..10."""
 PEDESTRIAN, PEOPLE, BICYCLE, CAR, VAN, TRUCK, TRICYCLE, AWNING, BUS, MOTOR = range(10)
 
 Color = tuple[float, float, float]

@@ -21,8 +21,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from vision_heads.data.formats.visdrone import NAMES
 from vision_heads.data.sample import DataSplit, Sample
-from vision_heads.data.synthetic.actors import NAMES
 from vision_heads.data.synthetic.heads import HEAD_NAMES, Group, render_heads
 from vision_heads.data.synthetic.plan import Kind
 from vision_heads.data.synthetic.scene import View, render_scene
