@@ -25,6 +25,9 @@ def lively(spec: ModelSpec, seed: int = 0) -> Network:
     images = nn.functional.interpolate(coarse, (spec.input.height, spec.input.width))
     with torch.no_grad():
         network.train()(images)
+    for norm in norms:
+        # A channel that hardly varies on two pictures would blow rounding up to whole pixels.
+        norm.running_var.clamp_(min=0.1)
     for head in network.heads.values():
         for branch in head.class_branches.values():
             nn.init.normal_(branch[-1].weight, std=0.3)
