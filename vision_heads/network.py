@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -35,7 +34,7 @@ class Network(nn.Module):
         self.spec = spec
         scale = scale_of(spec.size)
         self.backbone = Backbone(scale)
-        self.neck = Hepan(scale, spec.levels, spec.fusion)
+        self.neck = Hepan(scale, spec)
         self.heads = nn.ModuleDict()
         for head in spec.heads:
             kind = kind_of(head.kind)
@@ -50,55 +49,34 @@ class Network(nn.Module):
 
         Args:
             images: (B, 3, H, W) float, RGB / 255; H and W multiples of 32.
-            routes: head name to the rows it sees; every head sees every row when None.
+            routes: head name to the rows it sees, sorted; every head sees every row when None.
 
         Returns:
-            Raw predictions by head. The gradient each head sends into the trunk is divided by
-            the number of heads, so that the trunk learns from their average (CerberusDet,
-            arXiv 2407.12632).
+            Raw predictions by head. The gradient of whatever n heads share is the average of
+            theirs (CerberusDet, arXiv 2407.12632).
         """
-        pyramid = self.neck(self.backbone(images))
-        names = list(self.heads) if routes is None else [n for n in self.heads if n in routes]
-        raw: dict[str, dict[str, Tensor]] = {}
-        for name in names:
-            rows = None if routes is None else routes[name]
-            features = {
-                level: _leave_shared(pyramid[level], rows, len(names))
-                for level in self.spec.head(name).levels
-            }
-            raw[name] = self.heads[name](features)
-        return raw
+        names = None if routes is None else list(routes)
+        features = self.features(images, names, routes)
+        return {name: self.heads[name](maps) for name, maps in features.items()}
+
+    def features(
+        self,
+        images: Tensor,
+        heads: Sequence[str] | None = None,
+        routes: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, dict[int, Tensor]]:
+        """Return what each named head reads: fused maps by level, (rows, C, H, W)."""
+        fused: dict[str, dict[int, Tensor]] = self.neck(self.backbone(images), heads, routes)
+        return fused
 
     def export(self, images: Tensor, heads: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Return the tensors exported files give, `<head>/<suffix>`, for the named heads."""
-        pyramid = self.neck(self.backbone(images))
         out: dict[str, Tensor] = {}
-        for name in heads or list(self.heads):
+        for name, maps in self.features(images, heads).items():
             head: Any = self.heads[name]
-            for suffix, value in head.export(head(pyramid), self.spec.candidates).items():
+            for suffix, value in head.export(head(maps), self.spec.candidates).items():
                 out[f"{name}/{suffix}"] = value
         return out
-
-
-class _ScaleGradient(torch.autograd.Function):
-    """Identity forward; scales the gradient on its way back."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.factor, None
-
-
-def _leave_shared(features: Tensor, rows: Tensor | None, sharers: int) -> Tensor:
-    picked = features if rows is None or len(rows) == len(features) else features[rows]
-    if sharers == 1 or not torch.is_grad_enabled():
-        return picked
-    scaled: Tensor = _ScaleGradient.apply(picked, 1 / sharers)
-    return scaled
 
 
 def _finish(network: nn.Module, activation: type[nn.Module]) -> None:

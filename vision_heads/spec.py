@@ -22,6 +22,12 @@ Level = Literal[2, 3, 4, 5]
 LEVELS: tuple[Level, ...] = (2, 3, 4, 5)
 """Pyramid levels P2..P5; level l has stride 2**l."""
 
+STAGES = ("down_p4", "down_p3", "down_p2", "up_p3", "up_p4", "up_p5")
+"""The neck's stages in the order they run: down the pyramid, then up it again."""
+
+Groups = tuple[tuple[str, ...], ...]
+"""Head names, split into those that share one copy of a stage."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -108,6 +114,11 @@ class ModelSpec(_Strict):
         activation: of every Conv + BN pair.
         input: what the network is fed.
         heads: at least one; names are unique.
+        branches: by neck stage (see `STAGES`), the groups of heads that share a copy of it. A
+            stage that is not named is shared as the one before it; all heads share the first.
+            What has split stays split.
+        lowest: level the neck goes down to before it comes up again, where that is finer than
+            what the heads read: a head cut out of a larger model keeps that model's neck.
         candidates: K, how many candidates a picture each head exports.
         provenance: free text by key: data, terms, command, seed, figures.
     """
@@ -118,6 +129,8 @@ class ModelSpec(_Strict):
     activation: Literal["silu", "hardswish", "relu"] = "silu"
     input: InputSpec = InputSpec()
     heads: tuple[HeadSpec, ...] = Field(min_length=1)
+    branches: dict[str, Groups] = {}
+    lowest: Level | None = None
     candidates: Annotated[int, Field(ge=1, le=30000)] = 1000
     provenance: dict[str, str] = {}
 
@@ -129,10 +142,42 @@ class ModelSpec(_Strict):
             raise ValueError(f"head names repeat: {names}")
         return value
 
+    @model_validator(mode="after")
+    def _monotone_branches(self) -> ModelSpec:
+        names = [head.name for head in self.heads]
+        object.__setattr__(self, "branches", _check_branches(self.branches, names))
+        return self
+
+    @model_validator(mode="after")
+    def _lowest_reaches_heads(self) -> ModelSpec:
+        if self.lowest is not None and self.lowest > self.levels[0]:
+            raise ValueError(
+                f"lowest: {self.lowest} is above P{self.levels[0]}, which a head reads"
+            )
+        return self
+
     @property
     def levels(self) -> tuple[int, ...]:
         """Every level that some head reads, sorted."""
         return tuple(sorted({level for head in self.heads for level in head.levels}))
+
+    @property
+    def low(self) -> int:
+        """Level where the neck turns from down to up."""
+        return self.lowest or self.levels[0]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The neck's stages that this model has, in the order they run."""
+        down = [f"down_p{level}" for level in range(LEVELS[-1] - 1, self.low - 1, -1)]
+        return (*down, *(f"up_p{level}" for level in range(self.low + 1, self.levels[-1] + 1)))
+
+    def groups(self, stage: str) -> Groups:
+        """Return which heads share each copy of a neck stage, in the order of the heads."""
+        groups: Groups = (tuple(head.name for head in self.heads),)
+        for earlier in STAGES[: STAGES.index(stage) + 1]:
+            groups = self.branches.get(earlier, groups)
+        return groups
 
     def head(self, name: str) -> HeadSpec:
         """Return the head called `name`; `UserError` lists the names when there is none."""
@@ -160,6 +205,31 @@ class ModelSpec(_Strict):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise UserError(f"{where}: {first_problem(error)}") from error
+
+
+def _check_branches(branches: dict[str, Groups], names: list[str]) -> dict[str, Groups]:
+    """Return the plan in the heads' order, without stages that split nothing; or raise."""
+    unknown = [stage for stage in branches if stage not in STAGES]
+    if unknown:
+        raise ValueError(f"branches: no stage {unknown[0]!r}; there are {', '.join(STAGES)}")
+    plan: dict[str, Groups] = {}
+    above: Groups = (tuple(names),)
+    for stage in (stage for stage in STAGES if stage in branches):
+        given = branches[stage]
+        if sorted(name for group in given for name in group) != sorted(names):
+            raise ValueError(f"branches.{stage}: must name every head of {names} once")
+        ordered = (tuple(sorted(group, key=names.index)) for group in given if group)
+        groups = tuple(sorted(ordered, key=lambda group: names.index(group[0])))
+        for group in groups:
+            if not any(set(group) <= set(wider) for wider in above):
+                raise ValueError(
+                    f"branches.{stage}: {list(group)} were split at an earlier stage; "
+                    "what has split stays split"
+                )
+        if groups != above:
+            plan[stage] = groups
+        above = groups
+    return plan
 
 
 def first_problem(error: ValidationError) -> str:

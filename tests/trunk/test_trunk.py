@@ -4,10 +4,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from vision_heads.spec import LEVELS  # noqa: E402
+from vision_heads.spec import LEVELS, HeadSpec, ModelSpec  # noqa: E402
 from vision_heads.trunk.backbone import Backbone, scale_of  # noqa: E402
 from vision_heads.trunk.blocks import DCB, IRDCB, LDown  # noqa: E402
 from vision_heads.trunk.hepan import Hepan  # noqa: E402
+
+
+def one_head(levels: tuple[int, ...], fusion: str = "c2f") -> ModelSpec:
+    return ModelSpec(fusion=fusion, heads=(HeadSpec(name="it", classes=("x",), levels=levels),))
 
 
 def test_dcb_is_a_residual_of_depthwise_layers() -> None:
@@ -43,29 +47,29 @@ def test_backbone_strides_and_channels(size: str) -> None:
 @pytest.mark.parametrize("levels", [(2, 3, 4, 5), (3, 4, 5), (2, 3), (2,), (5,), (4, 5)])
 def test_neck_gives_the_levels_asked_for(fusion: str, levels: tuple[int, ...]) -> None:
     scale = scale_of("n")
-    neck = Hepan(scale, levels, fusion)
+    neck = Hepan(scale, one_head(levels, fusion))
     maps = {lv: torch.rand(2, scale.channels[lv], 64 // 2**lv, 64 // 2**lv) for lv in LEVELS}
-    pyramid = neck(maps)
-    assert set(pyramid) >= set(levels)
+    pyramid = neck(maps)["it"]
+    assert tuple(pyramid) == levels
     for level in levels:
         assert pyramid[level].shape == maps[level].shape
 
 
 def test_neck_for_coarse_levels_never_touches_p2() -> None:
     scale = scale_of("n")
-    neck = Hepan(scale, (3, 4, 5), "c2f")
+    neck = Hepan(scale, one_head((3, 4, 5)))
     assert "p2" not in neck.down_stages
     maps = {lv: torch.rand(2, scale.channels[lv], 64 // 2**lv, 64 // 2**lv) for lv in LEVELS}
     maps[2].requires_grad_(True)
     maps[3].requires_grad_(True)
-    sum(m.sum() for m in neck(maps).values()).backward()
+    sum(m.sum() for m in neck(maps)["it"].values()).backward()
     assert maps[2].grad is None and maps[3].grad is not None
 
 
 def test_cross_level_connection_reaches_the_way_up() -> None:
     """The backbone's P4 is fused twice: on the way down and, directly, on the way up."""
     scale = scale_of("n")
-    neck = Hepan(scale, (2, 3, 4, 5), "c2f")
+    neck = Hepan(scale, one_head((2, 3, 4, 5)))
     width = neck.up_stages["p4"].fuse.cv1.conv.in_channels
     lower, slim, backbone = scale.channels[3], scale.channels[3], scale.channels[4]
     assert width == lower + slim + backbone

@@ -149,7 +149,7 @@ def distil(args: argparse.Namespace, network: Network, split: DataSplit) -> floa
     print(f"{len(split.samples)} pictures, {steps} steps", flush=True)
     teacher = Teacher(args.teacher, args.threads)
     with torch.no_grad():
-        pyramid = network.neck(network.backbone(torch.zeros(2, 3, 64, 64)))
+        pyramid = network.features(torch.zeros(2, 3, 64, 64))["none"]
     wanted = teacher(np.zeros((1, 3, SIDE, SIDE), np.float32))
     matcher = Matcher({lv: m.shape[1] for lv, m in pyramid.items()}, [m.shape[1] for m in wanted])
     weights = [*network.backbone.parameters(), *network.neck.parameters(), *matcher.parameters()]
@@ -162,7 +162,7 @@ def distil(args: argparse.Namespace, network: Network, split: DataSplit) -> floa
         seen = torch.from_numpy(images if first == 3 else halve(images)).float().div_(255)
         seen = seen.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            pyramid = network.neck(network.backbone(seen))
+            pyramid = network.features(seen)["none"]
         loss = matcher(pyramid, wanted, first)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

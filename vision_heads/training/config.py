@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from vision_heads.data.augment import AugmentConfig
 from vision_heads.errors import UserError
-from vision_heads.spec import LEVELS, Level, Size, first_problem
+from vision_heads.spec import LEVELS, Groups, Level, Size, first_problem
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -78,7 +78,7 @@ class TrainConfig(_Strict):
 
     Attributes:
         heads: by name.
-        size, fusion, activation, candidates: of the model, see `ModelSpec`.
+        size, fusion, activation, candidates, branches: of the model, see `ModelSpec`.
         imgsz: network size in pixels, one number or height and width, multiples of 32.
         epochs: times every picture is seen.
         batch: pictures a step over all processes together.
@@ -105,6 +105,7 @@ class TrainConfig(_Strict):
     fusion: Literal["c2f", "irdcb"] = "c2f"
     activation: Literal["silu", "hardswish", "relu"] = "silu"
     candidates: Annotated[int, Field(ge=1, le=30000)] = 1000
+    branches: dict[str, Groups] = {}
     imgsz: tuple[int, int] = (640, 640)
     epochs: Annotated[int, Field(ge=1)] = 100
     batch: Annotated[int, Field(ge=1)] = 16

@@ -59,6 +59,7 @@ def build_spec(config: TrainConfig, splits: Mapping[str, DataSplit], command: st
         candidates=config.candidates,
         input=InputSpec(height=height, width=width),
         heads=heads,
+        branches=config.branches,
         provenance=provenance,
     )
 
