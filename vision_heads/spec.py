@@ -8,6 +8,7 @@ it here. No torch.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -27,6 +28,12 @@ STAGES = ("down_p4", "down_p3", "down_p2", "up_p3", "up_p4", "up_p5")
 
 Groups = tuple[tuple[str, ...], ...]
 """Head names, split into those that share one copy of a stage."""
+
+Merge = dict[str, tuple[str, ...]]
+"""A class to make out of several heads' classes, each of these written `head:class`."""
+
+MERGED = "merged"
+"""Name in results of what was merged; no head of a model that merges may have it."""
 
 
 class _Strict(BaseModel):
@@ -119,6 +126,8 @@ class ModelSpec(_Strict):
             What has split stays split.
         lowest: level the neck goes down to before it comes up again, where that is finer than
             what the heads read: a head cut out of a larger model keeps that model's neck.
+        merge: classes that results unite across heads, e.g. {"car": ("aerial:car",
+            "vehicles:automobile")}; none by default.
         candidates: K, how many candidates a picture each head exports.
         provenance: free text by key: data, terms, command, seed, figures.
     """
@@ -131,6 +140,7 @@ class ModelSpec(_Strict):
     heads: tuple[HeadSpec, ...] = Field(min_length=1)
     branches: dict[str, Groups] = {}
     lowest: Level | None = None
+    merge: Merge = {}
     candidates: Annotated[int, Field(ge=1, le=30000)] = 1000
     provenance: dict[str, str] = {}
 
@@ -145,7 +155,7 @@ class ModelSpec(_Strict):
     @model_validator(mode="after")
     def _monotone_branches(self) -> ModelSpec:
         names = [head.name for head in self.heads]
-        object.__setattr__(self, "branches", _check_branches(self.branches, names))
+        object.__setattr__(self, "branches", check_branches(self.branches, names))
         return self
 
     @model_validator(mode="after")
@@ -154,6 +164,11 @@ class ModelSpec(_Strict):
             raise ValueError(
                 f"lowest: {self.lowest} is above P{self.levels[0]}, which a head reads"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _mergeable(self) -> ModelSpec:
+        check_merge(self.merge, self.heads)
         return self
 
     @property
@@ -207,8 +222,17 @@ class ModelSpec(_Strict):
             raise UserError(f"{where}: {first_problem(error)}") from error
 
 
-def _check_branches(branches: dict[str, Groups], names: list[str]) -> dict[str, Groups]:
-    """Return the plan in the heads' order, without stages that split nothing; or raise."""
+def check_branches(branches: dict[str, Groups], names: list[str]) -> dict[str, Groups]:
+    """Return a branch plan in the heads' order, without stages that split nothing.
+
+    Args:
+        branches: groups of heads by stage, as `ModelSpec.branches`.
+        names: of all heads, in their order.
+
+    Raises:
+        ValueError: names the stage that is unknown, does not hold every head once, or joins what
+            an earlier one split.
+    """
     unknown = [stage for stage in branches if stage not in STAGES]
     if unknown:
         raise ValueError(f"branches: no stage {unknown[0]!r}; there are {', '.join(STAGES)}")
@@ -232,13 +256,61 @@ def _check_branches(branches: dict[str, Groups], names: list[str]) -> dict[str, 
     return plan
 
 
+def check_merge(merge: Merge, heads: Sequence[HeadSpec]) -> None:
+    """Raise `ValueError` unless these heads can be merged so.
+
+    Each name must stand for classes of at least two heads whose results are boxes and nothing
+    else, and no class may be named twice.
+    """
+    by_name = {head.name: head for head in heads}
+    if merge and MERGED in by_name:
+        raise ValueError(f"merge: a head is called {MERGED!r}, as the merged results are")
+    seen: set[str] = set()
+    for name, members in merge.items():
+        where = f"merge.{name}"
+        if not name.strip():
+            raise ValueError("merge: a class to make has no name")
+        for member in members:
+            head = by_name.get(member.partition(":")[0])
+            if head is None or member.partition(":")[2] not in head.classes:
+                known = "; ".join(f"{head.name}: {', '.join(head.classes)}" for head in heads)
+                raise ValueError(f"{where}: no {member!r}; write head:class, of {known}")
+            if not _gives_boxes_alone(head.kind):
+                raise ValueError(f"{where}: {member!r}: a {head.kind} finds more than boxes")
+            if member in seen:
+                raise ValueError(f"{where}: {member!r} is named twice")
+            seen.add(member)
+        if len({member.partition(":")[0] for member in members}) < 2:
+            raise ValueError(f"{where}: must name classes of at least two heads")
+
+
+def reduce_merge(merge: Merge, heads: Iterable[str]) -> Merge:
+    """Return what of a merge is left when only these heads are there: two make a merge."""
+    kept = set(heads)
+    left: Merge = {}
+    for name, members in merge.items():
+        of_kept = tuple(member for member in members if member.partition(":")[0] in kept)
+        if len({member.partition(":")[0] for member in of_kept}) > 1:
+            left[name] = of_kept
+    return left
+
+
+def _gives_boxes_alone(kind: str) -> bool:
+    # Here, because heads are described in terms of this module.
+    from vision_heads.heads.base import kind_of  # noqa: PLC0415
+
+    return kind_of(kind).outputs == ("boxes", "scores")
+
+
 def first_problem(error: ValidationError) -> str:
     """Say in one line which field of a pydantic model is wrong, and why."""
     problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"]) or "value"
+    field = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     message = {"extra_forbidden": "no such field", "missing": "must be given"}.get(
         problem["type"], message
     )
     more = error.error_count() - 1
-    return f"{field}: {message}" + (f" (and {more} more)" if more else "")
+    # What concerns several fields names them itself.
+    where = f"{field}: " if field else ""
+    return where + message + (f" (and {more} more)" if more else "")
