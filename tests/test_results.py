@@ -130,3 +130,15 @@ def test_selecting_keeps_each_rotation():
     assert np.isnan(found.rotation[0]).all() and found.euler()[1, 1] == pytest.approx(170, abs=1e-3)
     with pytest.raises(ValueError, match="rotation"):
         Detections([[0, 0, 1, 1]], [0.5], [0], ("head",), (), np.zeros((2, 3, 3)))
+
+
+def test_track_ids_stay_with_their_rows():
+    found = Detections(
+        np.array([[0, 0, 4, 4], [1, 1, 5, 5]]), np.ones(2), np.zeros(2), ("car",), track=[7, -1]
+    )
+    assert [record["track"] for record in found.to_dicts()] == [7, None]
+    assert found[[1]].track.tolist() == [-1]
+    plain = Detections(found.xyxy, found.score, found.class_id, ("car",))
+    assert "track" not in plain.to_dicts()[0]
+    with pytest.raises(ValueError, match="track differ"):
+        Detections(found.xyxy, found.score, found.class_id, ("car",), track=[1])

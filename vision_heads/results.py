@@ -32,6 +32,8 @@ class Detections:
         category_ids: the data set's own id of each class.
         rotation: (N, 3, 3) float32 head rotations in image axes (x right, y down, third column
             = where the nose points), or None for kinds without a pose.
+        track: (N,) int64 ids of the objects over time, from 1; -1 where not yet known. None
+            where nothing is tracked.
     """
 
     xyxy: NDArray[np.float32]
@@ -40,6 +42,7 @@ class Detections:
     names: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
     rotation: NDArray[np.float32] | None = None
+    track: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         self.xyxy = np.asarray(self.xyxy, np.float32).reshape(-1, 4)
@@ -53,6 +56,10 @@ class Detections:
             self.rotation = np.asarray(self.rotation, np.float32).reshape(-1, 3, 3)
             if len(self.rotation) != len(self.score):
                 raise ValueError("xyxy and rotation differ in length")
+        if self.track is not None:
+            self.track = np.asarray(self.track, np.int64).reshape(-1)
+            if len(self.track) != len(self.score):
+                raise ValueError("xyxy and track differ in length")
 
     @classmethod
     def empty(cls, names: tuple[str, ...], category_ids: tuple[int, ...] = ()) -> Detections:
@@ -79,6 +86,7 @@ class Detections:
             self.names,
             self.category_ids,
             None if self.rotation is None else self.rotation[index],
+            None if self.track is None else self.track[index],
         )
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.float32], float, str]]:
@@ -111,7 +119,7 @@ class Detections:
         """Return plain Python records: class, category_id, score, box (xyxy).
 
         Of head poses also pitch, yaw, roll (degrees, DirectMHP's convention) and rotation (3
-        rows); None where unknown.
+        rows); None where unknown. Where objects are tracked, track; None where not yet known.
         """
         # Rounded as float64: a rounded float32 would still print all its digits.
         boxes = self.xyxy.astype(np.float64).round(2).tolist()
@@ -124,10 +132,17 @@ class Detections:
                 "box": box,
             }
             | pose
-            for box, score, label, pose in zip(
-                boxes, scores, self.class_id.tolist(), self._poses(), strict=True
+            | track
+            for box, score, label, pose, track in zip(
+                boxes, scores, self.class_id.tolist(), self._poses(), self._tracks(), strict=True
             )
         ]
+
+    def _tracks(self) -> list[dict[str, Any]]:
+        """Each row's track id; empty records where nothing is tracked."""
+        if self.track is None:
+            return [{} for _ in range(len(self))]
+        return [{"track": number if number >= 0 else None} for number in self.track.tolist()]
 
     def _poses(self) -> list[dict[str, Any]]:
         """Each row's pose as plain numbers; empty records for a kind without poses."""

@@ -134,10 +134,14 @@ def draw_result(image: NDArray[np.uint8], result: Result) -> NDArray[np.uint8]:
             if counts[index]:
                 entry = f"{head}: {name}" if name in legend else name
                 legend[entry] = (class_color(first + index), int(counts[index]))
-        for box, score, label in zip(found.xyxy, found.score, found.class_id, strict=True):
+        for row, (box, score, label) in enumerate(
+            zip(found.xyxy, found.score, found.class_id, strict=True)
+        ):
             boxes.append(box)
             scores.append(float(score))
-            texts.append(f"{found.names[label]} {100 * float(score):.0f}")
+            number = -1 if found.track is None else int(found.track[row])
+            track = f"#{number} " if number >= 0 else ""
+            texts.append(f"{track}{found.names[label]} {100 * float(score):.0f}")
             colors.append(class_color(first + int(label)))
         first += len(found.names)
     best = np.argsort(-np.asarray(scores), kind="stable")
