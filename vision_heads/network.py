@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vision_heads._ultralytics import Conv
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, require
 from vision_heads.heads.base import kind_of
 from vision_heads.spec import METADATA_KEY, ModelSpec
 from vision_heads.trunk.backbone import Backbone, scale_of
@@ -39,6 +39,8 @@ class Network(nn.Module):
         for head in spec.heads:
             kind = kind_of(head.kind)
             kind.check(head)
+            # torch keeps its own things under names such as "type" or "train".
+            require(not hasattr(self.heads, head.name), f"heads: {head.name!r} is a reserved name")
             self.heads[head.name] = kind.build(head, scale.channels)
         _finish(self, _ACTIVATIONS[spec.activation])
 
@@ -153,12 +155,25 @@ def load_network(path: str | Path) -> Network:
     state, metadata = read_weights(path)
     if METADATA_KEY not in metadata:
         raise UserError(f"{path}: no vision_heads model in this file; use it with --init")
-    network = Network(ModelSpec.from_json(metadata[METADATA_KEY], str(path)))
-    missing, unexpected = network.load_state_dict(state, strict=False)
+    return fill_network(ModelSpec.from_json(metadata[METADATA_KEY], str(path)), state, str(path))
+
+
+def fill_network(spec: ModelSpec, state: Mapping[str, Tensor], where: str) -> Network:
+    """Build the network that a spec describes out of tensors by name.
+
+    Raises:
+        UserError: they do not fit the spec; `where` names the file they came from.
+    """
+    network = Network(spec)
+    try:
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # a shape that is another
+        problem = str(error).splitlines()[-1].strip()
+        raise UserError(f"{where}: weights do not fit the file's own spec ({problem})") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise UserError(
-            f"{path}: weights do not fit the file's own spec "
+            f"{where}: weights do not fit the file's own spec "
             f"(missing {missing[:3]}, unexpected {unexpected[:3]})"
         )
     return network

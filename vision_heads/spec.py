@@ -194,6 +194,20 @@ class ModelSpec(_Strict):
             groups = self.branches.get(earlier, groups)
         return groups
 
+    def route(self, head: str) -> dict[str, int]:
+        """Return the neck stages that a head's maps come through, each with its copy's number.
+
+        In the order they run; a way up ends at the head's highest level.
+        """
+        top = self.head(head).levels[-1]
+        return {
+            stage: number
+            for stage in self.stages
+            if stage.startswith("down") or int(stage[-1]) <= top
+            for number, group in enumerate(self.groups(stage))
+            if head in group
+        }
+
     def head(self, name: str) -> HeadSpec:
         """Return the head called `name`; `UserError` lists the names when there is none."""
         for head in self.heads:

@@ -138,9 +138,15 @@ class Hepan(nn.Module):
         return f"up{level}" if level > self.low else f"down{level}"
 
     def _place(self, stage: str, copy: int) -> tuple[nn.ModuleDict, str]:
-        way, level = stage.split("_")
-        stages = self.down_stages if way == "down" else self.up_stages
-        return stages, level if copy == 0 else f"{level}_{copy}"
+        attribute, key = place_of(stage, copy)
+        stages: nn.ModuleDict = getattr(self, attribute)
+        return stages, key
+
+
+def place_of(stage: str, copy: int) -> tuple[str, str]:
+    """Return where `Hepan` keeps a copy of a stage: the attribute and the key in it."""
+    way, level = stage.split("_")
+    return f"{way}_stages", level if copy == 0 else f"{level}_{copy}"
 
 
 def _build(stage: str, scale: Scale, fusion: str) -> nn.Module:
