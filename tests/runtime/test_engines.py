@@ -13,6 +13,9 @@ from vision_heads.runtime import engines
 from vision_heads.runtime.engines import OnnxEngine, open_engine, resolve_weights
 
 
+SUFFIXES = ("boxes", "scores")
+
+
 def _red_square(count, size=128):
     """Pictures with a red square at 8 * row, as the network sees them."""
     images = np.zeros((count, 3, size, size), np.float32)
@@ -47,15 +50,48 @@ def test_only_the_heads_asked_for_are_computed(tmp_path):
         engine.run(_red_square(1), ["three"])
 
 
+def test_a_part_is_cut_out_once_for_each_set_of_heads_and_few_are_kept(tmp_path, monkeypatch):
+    names = tuple("abcdef")
+    write_model(tmp_path / "m.onnx", heads=names)
+    engine = OnnxEngine(tmp_path / "m.onnx", threads=1)
+    opened = []
+    original = engines._open_session
+
+    def note(model, *others):
+        opened.append(original(model, *others))
+        return opened[-1]
+
+    monkeypatch.setattr(engines, "_open_session", note)
+    (tmp_path / "m.onnx").unlink()  # the model is in memory: another file would be another model
+    whole = engine.run(_red_square(1))
+    assert not opened
+    for _ in range(2):
+        for heads in (["b"], ["e", "c"], ["c", "e"]):
+            part = engine.run(_red_square(1), heads)
+            assert list(part) == [f"{head}/{suffix}" for head in heads for suffix in SUFFIXES]
+            for name, values in part.items():
+                np.testing.assert_array_equal(values, whole[name])
+    assert [[output.name for output in session.get_outputs()] for session in opened] == [
+        ["b/boxes", "b/scores"], ["c/boxes", "c/scores", "e/boxes", "e/scores"]
+    ]  # fmt: skip
+    for head in names:
+        engine.run(_red_square(1), [head])
+    assert len(engine._parts) == engines.MAX_PARTS
+    assert len(opened) == 7
+    engine.run(_red_square(1), ["f"])
+    assert len(opened) == 7
+
+
 def test_threads_may_share_an_engine(tmp_path):
-    write_model(tmp_path / "m.onnx")
+    write_model(tmp_path / "m.onnx", heads=("one", "two"))
     engine = OnnxEngine(tmp_path / "m.onnx", threads=1)
     inputs = [_red_square(row + 1)[row : row + 1] for row in range(8)] * 6
-    expected = [engine.run(one)["aerial/scores"] for one in inputs]
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda one: engine.run(one)["aerial/scores"], inputs))
-    for a, b in zip(expected, found, strict=True):
-        np.testing.assert_array_equal(a, b)
+    expected = [engine.run(one)["one/scores"] for one in inputs]
+    for heads in (None, ["one"]):
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda one, h=heads: engine.run(one, h)["one/scores"], inputs))
+        for a, b in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,10 +16,14 @@ from vision_heads.errors import UserError, require
 from vision_heads.heads.base import kind_of
 from vision_heads.paths import assets
 from vision_heads.runtime.checks import is_whole
+from vision_heads.runtime.prune import keep_outputs
 from vision_heads.spec import METADATA_KEY, ModelSpec
 
 SUFFIXES = (".onnx", ".safetensors")
 """Model files this version runs, in the order a bare name is looked for."""
+
+MAX_PARTS = 4
+"""Sets of heads, besides all of them, that are kept ready at a time: each holds its weights."""
 
 Floats = NDArray[np.float32]
 
@@ -36,7 +42,7 @@ class Engine(Protocol):
     any_size: bool
 
     def run(self, images: Floats, heads: Sequence[str] | None = None) -> dict[str, Floats]:
-        """Execute the network.
+        """Execute the network, or as much of it as the wanted heads need.
 
         Args:
             images: float32 (B, 3, H, W), RGB / 255, letterboxed; any B.
@@ -52,6 +58,9 @@ class Engine(Protocol):
 class OnnxEngine:
     """Runs an ONNX file by ONNX Runtime on the CPU.
 
+    ONNX Runtime computes its whole graph whatever is asked of it. So each set of heads that is
+    wanted gets a graph of its own, cut out of the file the first time.
+
     Args:
         path: an ONNX file written by `vh export`.
         threads: threads of one `run`, None for all cores. Threads of ONNX Runtime wait for work
@@ -64,7 +73,11 @@ class OnnxEngine:
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(path)
-        self._session = _open_session(self.path, threads)
+        self._threads = threads
+        require(self.path.is_file(), f"{path}: no such file")
+        # Kept, for the file may be another one by the time a part of it is wanted.
+        self._model = self.path.read_bytes()
+        self._session = _open_session(self._model, self.path, threads)
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         require(
             text,
@@ -74,17 +87,17 @@ class OnnxEngine:
         self.spec = ModelSpec.from_json(text, str(path))
         self._input, self.batch, self.any_size = self._check_input()
         self._outputs = self._check_outputs()
+        self._parts: OrderedDict[frozenset[str], Any] = OrderedDict()
+        self._cutting = threading.Lock()
 
     def run(self, images: Floats, heads: Sequence[str] | None = None) -> dict[str, Floats]:
         """Execute the network; see `Engine.run`. A fixed batch is filled up with zeros."""
-        names = [
-            output
-            for head in (self._outputs if heads is None else heads)
-            for output in self._outputs[self.spec.head(head).name]
-        ]
+        wanted = list(self._outputs if heads is None else heads)
+        names = [output for head in wanted for output in self._outputs[self.spec.head(head).name]]
+        session = self._session_of(frozenset(wanted))
         size = self.batch or max(len(images), 1)
         parts = [
-            self._run_one(images[start : start + size], names)
+            self._run_one(session, images[start : start + size], names)
             for start in range(0, max(len(images), 1), size)
         ]
         if len(parts) == 1:
@@ -92,12 +105,26 @@ class OnnxEngine:
         joined = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return dict(zip(names, joined, strict=True))
 
-    def _run_one(self, images: Floats, names: list[str]) -> list[Floats]:
+    def _session_of(self, heads: frozenset[str]) -> Any:
+        """Return the session that computes these heads and nothing else."""
+        if len(heads) == len(self._outputs):
+            return self._session
+        with self._cutting:
+            if heads not in self._parts:
+                outputs = {output for head in heads for output in self._outputs[head]}
+                part = keep_outputs(self._model, outputs)
+                self._parts[heads] = _open_session(part, self.path, self._threads)
+            self._parts.move_to_end(heads)
+            if len(self._parts) > MAX_PARTS:
+                self._parts.popitem(last=False)
+            return self._parts[heads]
+
+    def _run_one(self, session: Any, images: Floats, names: list[str]) -> list[Floats]:
         count = len(images)
         if self.batch is not None and count < self.batch:
             padding = np.zeros((self.batch - count, *images.shape[1:]), np.float32)
             images = np.concatenate([images, padding])
-        outputs: list[Floats] = self._session.run(names, {self._input: images})
+        outputs: list[Floats] = session.run(names, {self._input: images})
         return [output[:count] for output in outputs]
 
     def _check_input(self) -> tuple[str, int | None, bool]:
@@ -193,17 +220,16 @@ def resolve_weights(path: str | Path) -> Path:
     )
 
 
-def _open_session(path: Path, threads: int | None) -> Any:
+def _open_session(model: bytes, path: Path, threads: int | None) -> Any:
     import onnxruntime  # noqa: PLC0415  (half of the start-up time of a command that runs none)
 
-    require(path.is_file(), f"{path}: no such file")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no other base class
         reason = str(error).strip().splitlines() or ["unknown reason"]
         raise UserError(f"{path}: ONNX Runtime cannot open it: {reason[0]}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -17,6 +17,7 @@ from vision_heads.runtime.tasks import SlicedTask, Task, WholeTask, cut_up, prep
 from vision_heads.spec import ModelSpec
 
 Size = int | tuple[int, int]
+Merge = Mapping[str, Sequence[str]]
 
 
 def load(path: str | Path, *, threads: int | None = None) -> Predictor:
@@ -73,6 +74,7 @@ class Predictor:
         imgsz: Size | None = ...,
         batch: int | None = ...,
         keep_image: bool = ...,
+        merge: Merge | None = ...,
     ) -> Result: ...
 
     @overload
@@ -90,6 +92,7 @@ class Predictor:
         imgsz: Size | None = ...,
         batch: int | None = ...,
         keep_image: bool = ...,
+        merge: Merge | None = ...,
     ) -> list[Result]: ...
 
     def __call__(
@@ -106,6 +109,7 @@ class Predictor:
         imgsz: Size | None = None,
         batch: int | None = None,
         keep_image: bool = True,
+        merge: Merge | None = None,
     ) -> Result | list[Result]:
         """Detect in a picture or a list of them.
 
@@ -122,6 +126,9 @@ class Predictor:
             imgsz: network size (side, or height and width) where the model file allows any.
             batch: pictures or tiles a call of the network; what the file fixes, else 1.
             keep_image: let results hold their picture, so that `result.draw()` works.
+            merge: classes to unite across heads, e.g. {"car": ["aerial:car", "street:auto"]};
+                they leave their heads for `result["merged"]`, each object once. None: as the
+                model's description says (usually nothing), {}: nothing.
 
         Returns:
             A `Result`, or a list of them in the order of the pictures.
@@ -143,6 +150,7 @@ class Predictor:
             batch=batch,
             slicing=slicing,
             keep_image=keep_image,
+            merge=merge,
         )
         if not isinstance(image, (list, tuple)):
             return self._run([image], request)[0]
@@ -156,7 +164,7 @@ class Predictor:
     def stream(
         self,
         images: Iterable[Picture],
-        options: DecodeOptions | None = None,
+        options: DecodeOptions | Mapping[str, DecodeOptions] | None = None,
         *,
         classes: Sequence[int | str] | None = None,
         heads: Sequence[str] | None = None,
@@ -164,6 +172,7 @@ class Predictor:
         imgsz: Size | None = None,
         batch: int | None = None,
         keep_image: bool = False,
+        merge: Merge | None = None,
         readers: int = 2,
         parallel: int = 1,
     ) -> Generator[Result | Failure, None, None]:
@@ -173,8 +182,9 @@ class Predictor:
 
         Args:
             images: paths, arrays or PIL images; read only as far as needed.
-            options: thresholds and limits; its `classes` are indices.
-            classes, heads, slicing, imgsz, batch, keep_image: as in a call.
+            options: thresholds and limits; its `classes` are indices. A mapping gives each of
+                the heads to run its own, without `classes` and `heads`.
+            classes, heads, slicing, imgsz, batch, keep_image, merge: as in a call.
             readers: threads that read pictures.
             parallel: calls of the network at the same time. With many pictures, n calls of one
                 thread each (`load(..., threads=1)`) get more done than one call of n threads.
@@ -191,13 +201,14 @@ class Predictor:
         """
         request = make_request(
             self._engine,
-            options or DecodeOptions(),
+            DecodeOptions() if options is None else options,
             classes=classes,
             heads=heads,
             imgsz=imgsz,
             batch=batch,
             slicing=slicing,
             keep_image=keep_image,
+            merge=merge,
         )
         return stream(self._engine, request, images, readers=readers, parallel=parallel)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vision_heads.errors import UserError, require
 from vision_heads.heads.base import DecodeOptions
 from vision_heads.runtime.checks import is_real, is_whole
 from vision_heads.runtime.engines import Engine
+from vision_heads.runtime.merging import Merging, plan_merging
 from vision_heads.runtime.slicing import Slicing
-from vision_heads.spec import HeadSpec, ModelSpec
+from vision_heads.spec import MERGED, HeadSpec, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Request:
         batch: pictures or tiles a call of the network.
         slicing: None to look at whole pictures only.
         keep_image: whether results hold their picture.
+        merging: of classes across heads; None for results of each head by itself.
     """
 
     options: dict[str, DecodeOptions]
@@ -31,11 +33,12 @@ class Request:
     batch: int
     slicing: Slicing | None
     keep_image: bool
+    merging: Merging | None = None
 
 
 def make_request(
     engine: Engine,
-    options: DecodeOptions,
+    options: DecodeOptions | Mapping[str, DecodeOptions],
     *,
     classes: Sequence[int | str] | None = None,
     heads: Sequence[str] | None = None,
@@ -43,15 +46,14 @@ def make_request(
     batch: int | None = None,
     slicing: Slicing | int | None = None,
     keep_image: bool = False,
+    merge: Mapping[str, Sequence[str]] | None = None,
 ) -> Request:
-    """Check everything.
+    """Check everything; the arguments are those of `Predictor.stream`.
 
     Raises:
         UserError: names the argument that is wrong and what would be right.
     """
     spec = engine.spec
-    check_options(options)
-    wanted = spec.heads if heads is None else tuple(_unique_heads(spec, heads))
     height, width = _size(engine, imgsz)
     require(
         batch is None or (is_whole(batch) and batch >= 1),
@@ -59,17 +61,36 @@ def make_request(
     )
     if slicing is not None and not isinstance(slicing, Slicing):
         slicing = Slicing(size=slicing)
-    if classes is None:
-        classes = options.classes
-    filters = class_filters(wanted, classes)
-    return Request(
-        {head.name: replace(options, classes=filters[head.name]) for head in wanted},
-        height,
-        width,
-        batch or engine.batch or 1,
-        slicing,
-        keep_image,
-    )
+    merge = spec.merge if merge is None else merge
+    if isinstance(options, Mapping):
+        require(classes is None and heads is None, "options by head say which heads and classes")
+        require(not merge, "merge: takes one set of options, not one a head; or give merge={}")
+        by_head, merging = _each_its_own(spec, options), None
+    else:
+        by_head, merging = _all_alike(spec, options, classes, heads, merge)
+    return Request(by_head, height, width, batch or engine.batch or 1, slicing, keep_image, merging)
+
+
+def _each_its_own(
+    spec: ModelSpec, options: Mapping[str, DecodeOptions]
+) -> dict[str, DecodeOptions]:
+    for one in options.values():
+        check_options(one)
+    return {head.name: options[head.name] for head in _unique_heads(spec, list(options))}
+
+
+def _all_alike(
+    spec: ModelSpec,
+    options: DecodeOptions,
+    classes: Sequence[int | str] | None,
+    heads: Sequence[str] | None,
+    merge: Mapping[str, Sequence[str]],
+) -> tuple[dict[str, DecodeOptions], Merging | None]:
+    check_options(options)
+    wanted = spec.heads if heads is None else tuple(_unique_heads(spec, heads))
+    merging = plan_merging(merge, spec.heads, wanted, iou=options.iou, max_det=options.max_det)
+    filters = class_filters(wanted, options.classes if classes is None else classes, merging)
+    return {head.name: replace(options, classes=filters[head.name]) for head in wanted}, merging
 
 
 def check_options(options: DecodeOptions) -> None:
@@ -85,11 +106,14 @@ def check_options(options: DecodeOptions) -> None:
 
 
 def class_filters(
-    heads: Sequence[HeadSpec], classes: Sequence[int | str] | None
+    heads: Sequence[HeadSpec],
+    classes: Sequence[int | str] | None,
+    merging: Merging | None = None,
 ) -> dict[str, tuple[int, ...] | None]:
     """Turn class names or indices into the indices of each head.
 
-    A head that has none of them gives no results.
+    The name of a merged class stands for all that goes into it. A head that has none of the
+    classes gives no results.
 
     Raises:
         UserError: no head has a class of that name or index.
@@ -103,8 +127,12 @@ def class_filters(
     found: dict[str, set[int]] = {head.name: set() for head in heads}
     for wanted in classes:
         hits = [(head.name, index) for head in heads for index in _indices(head, wanted)]
+        if merging is not None and wanted in merging.names:
+            hits += merging.members(str(wanted))
         if not hits:
             known = "; ".join(f"{head.name}: {', '.join(head.classes)}" for head in heads)
+            if merging is not None:
+                known += f"; {MERGED}: {', '.join(merging.names)}"
             raise UserError(f"classes: no class {wanted!r}; there are {known}")
         for name, index in hits:
             found[name].add(index)

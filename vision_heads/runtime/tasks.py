@@ -247,4 +247,6 @@ def _concatenate(found: Sequence[Detections]) -> Detections:
 def _result(loaded: Loaded, request: Request, heads: dict[str, Detections]) -> Result:
     height, width = loaded.image.shape[:2]
     image = loaded.image if request.keep_image else None
+    if request.merging is not None:
+        heads = request.merging.apply(heads)
     return Result(heads, width, height, loaded.source, image)
