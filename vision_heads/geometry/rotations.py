@@ -135,6 +135,20 @@ def to_6d(rotation: ArrayLike) -> Floats:
     return np.concatenate([matrix[..., 0], matrix[..., 1]], axis=-1)
 
 
+def to_vector(rotation: ArrayLike) -> Floats:
+    """Return rotation vectors (..., 3): the axis, in image axes, times the angle in radians.
+
+    This is the rotation group's logarithm; its length is 0..pi. (`to_euler` with "opencv" gives
+    vectors in OpenCV's axes instead.)
+    """
+    return _to_vector(_matrices(rotation))
+
+
+def from_vector(vector: ArrayLike) -> Floats:
+    """Return rotations (..., 3, 3) by rotation vectors (..., 3); the inverse of `to_vector`."""
+    return _from_vector(_triples(vector))
+
+
 def geodesic(a: ArrayLike, b: ArrayLike) -> Floats:
     """Angle of the turn from one rotation to another, degrees in 0..180.
 
