@@ -81,12 +81,14 @@ class FrameSource(Protocol):
     Attributes:
         name: id of its frames.
         live: frames come by themselves, whether anybody takes them or not.
+        damaged: frames so far that could not be decoded and were left out.
         end: None while there may be more frames; set before the iterator ends. Errors of the
             source end the iterator and stand here: iterating raises nothing a user could mend.
     """
 
     name: str
     live: bool
+    damaged: int
     end: End | None
 
     def __iter__(self) -> Iterator[Frame]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vision_heads.errors import UserError, require
 from vision_heads.media.images import IMAGE_SUFFIXES
+from vision_heads.media.urls import is_url, redact_url
 
 OUTPUT_MARK = ".vh-output"
 """Name of a file in folders that `vh detect` fills: pictures there are results, not sources."""
@@ -188,12 +189,12 @@ def _listed(path: Path) -> Iterator[tuple[str, str]]:
 
 def _refuse_video(path: Path) -> None:
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        raise UserError(f"{path}: is a video; this version detects in pictures only")
+        raise UserError(f"{path}: is a video; vh stream reads it")
 
 
 def _refuse_streams(source: str) -> None:
-    if "://" in source:
-        raise UserError(f"{source}: is a stream or URL; this version reads picture files only")
+    if is_url(source):
+        raise UserError(f"{redact_url(source)}: is a stream or URL; vh stream reads it")
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.media.clips import number_in, numbered, turn_clip, write_clip
+from vision_heads.errors import UserError
+from vision_heads.media.video import OpenOptions, VideoSpec, find_videos, open_video
+
+pytest.importorskip("av")
+
+
+def frames_of(where: Path | str, **options):
+    (spec,) = find_videos([str(where)])
+    source = open_video(spec, OpenOptions(**options))
+    return list(source), source
+
+
+def test_a_file_gives_every_frame_with_the_containers_times(tmp_path):
+    times = [0, 0.04, 0.08, 0.5, 0.52, 1.7, 1.74]  # a variable rate
+    frames, source = frames_of(write_clip(tmp_path / "a.mp4", times))
+    assert [frame.index for frame in frames] == list(range(7))
+    assert [round(frame.time, 3) for frame in frames] == times
+    assert [number_in(frame.image) for frame in frames] == list(range(7))
+    assert {frame.source for frame in frames} == {"a"}
+    assert all(abs(frame.received - time.time()) < 60 for frame in frames)
+    assert source.end.reason == "finished" and source.end.message == ""
+
+
+def test_times_begin_with_the_video(tmp_path):
+    times = [5 + index / 10 for index in range(20)]
+    frames, _ = frames_of(write_clip(tmp_path / "a.ts", times))
+    assert [round(frame.time, 2) for frame in frames] == [index / 10 for index in range(20)]
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_the_rotation_flag_is_applied(tmp_path, degrees):
+    image = np.zeros((96, 128, 3), np.uint8)
+    image[:48, :64] = (0, 0, 255)  # red in the upper left corner
+    path = write_clip(tmp_path / "a.mp4", [0, 0.04], images=[image] * 2)
+    turn_clip(path, degrees)
+    frames, _ = frames_of(path)
+    turns = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    wanted = cv2.rotate(image, turns[degrees])
+    assert frames[0].image.shape == wanted.shape
+    assert np.abs(frames[0].image.astype(int) - wanted).mean() < 12
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_file_that_is_cut_off_gives_what_is_there(tmp_path, suffix):
+    container = {"movflags": "faststart"} if suffix == ".mp4" else {}
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (96, 128, 3), np.uint8) for _ in range(50)]
+    times = [index / 25 for index in range(50)]
+    path = write_clip(tmp_path / f"a{suffix}", times, images=images, container=container)
+    assert frames_of(path)[1].end.reason == "finished"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    frames, source = frames_of(path)
+    assert 10 < len(frames) < 40
+    assert source.end.reason == "truncated"
+    assert path.name in source.end.message and f"{len(frames) / 25:.2f} s" in source.end.message
+
+
+def test_a_file_with_a_hole_gives_what_is_before_it(tmp_path):
+    times = [index / 25 for index in range(40)]
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (96, 128, 3), np.uint8) for _ in range(40)]
+    path = write_clip(tmp_path / "a.mp4", times, images=images)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4000] = bytes(4000)
+    path.write_bytes(bytes(data))
+    frames, source = frames_of(path)
+    assert 10 < len(frames) < 30
+    assert source.end.reason == "truncated" and "damaged at" in source.end.message
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("a.mp4", b""), ("b.mp4", b"no video" * 99), ("c.mkv", b"\x1aE\xdf\xa3")]
+)
+def test_what_is_no_video_fails_with_a_line(tmp_path, name, data):
+    path = tmp_path / name
+    path.write_bytes(data)
+    frames, source = frames_of(path)
+    assert frames == [] and source.end.reason == "failed"
+    assert source.end.message.startswith(f"{path}: ") and "\n" not in source.end.message
+
+
+def test_gifs(shared_data, tmp_path):
+    path = shared_data / "video" / "head-pose-face-detection-female-and-male.gif"
+    frames, source = frames_of(path)
+    assert len(frames) == 56 and source.end.reason == "finished"
+    assert frames[0].image.shape == (270, 480, 3)
+    assert frames[-1].time == pytest.approx(4.58) and frames[0].time == 0
+    cut = tmp_path / "cut.gif"
+    cut.write_bytes(path.read_bytes()[:200_000])
+    frames, source = frames_of(cut)
+    assert 0 < len(frames) < 56 and source.end.reason == "truncated"
+
+
+def test_a_real_video(shared_data):
+    frames, source = frames_of(shared_data / "video" / "car-detection.mp4")
+    assert len(frames) == 377 and source.end.reason == "finished"
+    assert frames[-1].time == pytest.approx(376 / 12.5)
+
+
+def test_stopping_ends_the_iterator(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", [index / 25 for index in range(20)])
+    (spec,) = find_videos([str(path)])
+    source = open_video(spec)
+    count = 0
+    for _ in source:
+        count += 1
+        if count == 3:
+            source.stop()
+    assert count == 3 and source.end.reason == "stopped"
+
+
+def test_sequences_are_sorted_by_their_numbers(tmp_path):
+    for number in (1, 2, 10):
+        cv2.imwrite(str(tmp_path / f"p{number}.png"), numbered(number))
+    for where in (tmp_path, tmp_path / "*.png"):
+        frames, source = frames_of(where, fps=10)
+        assert [number_in(frame.image) for frame in frames] == [1, 2, 10]
+        assert [frame.time for frame in frames] == [0, 0.1, 0.2]
+        assert source.end.reason == "finished"
+    (tmp_path / "p2.png").write_bytes(b"broken")
+    frames, source = frames_of(tmp_path, fps=10)
+    assert [frame.index for frame in frames] == [0, 2] and source.damaged == 1
+    assert "1 of 3 pictures cannot be read" in source.end.message
+    assert len(frames_of(tmp_path / "p1.png")[0]) == 1
+
+
+def test_lists_names_and_kinds(tmp_path):
+    write_clip(tmp_path / "a.mp4", [0])
+    (tmp_path / "b.sdp").write_text("v=0")
+    (tmp_path / "list.txt").write_text(
+        "# cameras\n\ngate=rtsp://u:secret@10.0.0.5/live?x=secret\na.mp4\nb.sdp\n/dev/video3\n"
+    )
+    names = [str(tmp_path / "list.txt"), "http://10.0.0.6/v.mjpg", str(tmp_path / "a.mp4"), "0"]
+    found = find_videos(names)
+    assert [(spec.name, spec.kind, spec.live) for spec in found] == [
+        ("gate", "network", True),
+        ("a", "file", False),
+        ("b", "network", True),
+        ("camera3", "camera", True),
+        ("10.0.0.6-v.mjpg", "network", True),
+        ("a-2", "file", False),
+        ("camera0", "camera", True),
+    ]
+    assert "secret" not in repr(found) and found[0].shown == "rtsp://***@10.0.0.5/live?x=***"
+    assert find_videos(["http://h/film.mp4"])[0].live is False
+    assert find_videos(["x=http://h/film.ts"])[0].live is True
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (["none.mp4"], "none.mp4: no such file"),
+        (["ftp://u:pw@h/x.mp4"], "ftp://***@h/x.mp4: cannot open ftp"),
+        (["file:///etc/passwd"], "cannot open file://"),
+        (["rtsp://"], "names no host"),
+        ([" "], "is empty"),
+        (["*.mp4"], "no videos or pictures match"),
+        (["a=rtsp://x", "A=rtsp://y"], "two sources have this name"),
+        (["list.txt"], "line 2: none.mp4: no such file"),
+        (["empty.txt"], "names no sources"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, monkeypatch, sources, message):
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("rtsp://cam\nnone.mp4\n")
+    Path("empty.txt").write_text("# nothing\n")
+    with pytest.raises(UserError) as error:
+        find_videos(sources)
+    assert message in str(error.value) and "pw" not in str(error.value)
+
+
+class _Camera(BaseHTTPRequestHandler):
+    """MJPEG as cameras send it: 8 pictures, then it stalls (/stall), ends, or refuses."""
+
+    def do_GET(self):
+        if "secret" not in (self.headers.get("Authorization") or "") + self.path:
+            self.send_error(401)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for number in range(8):
+            data = cv2.imencode(".jpg", numbered(number))[1].tobytes()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            self.wfile.write(head.encode() + data + b"\r\n")
+            time.sleep(0.03)
+        if "stall" in self.path:
+            time.sleep(3)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def camera():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Camera)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_mjpeg_over_http(camera):
+    frames, source = frames_of(f"http://{camera}/live.mjpg?token=secret", timeout=2)
+    assert [number_in(frame.image) for frame in frames] == list(range(8))
+    assert 0.1 < frames[-1].time < 2  # by their arrival, as MJPEG has no timestamps
+    assert source.end.reason != "stopped" and source.end.message
+    assert "secret" not in repr(frames) + repr(source.end)
+
+
+def test_a_stalled_read_is_cut_off(camera):
+    begin = time.monotonic()
+    frames, source = frames_of(f"http://{camera}/stall?secret", timeout=0.7)
+    assert 7 <= len(frames) <= 8 and time.monotonic() - begin < 2.5
+    assert source.end.reason == "failed" and "no data for 0.7 s" in source.end.message
+
+
+def test_errors_hide_credentials(camera):
+    for url in (f"http://user:hidden@{camera}/x?key=hidden", "rtsp://user:hidden@127.0.0.1:9/x"):
+        frames, source = frames_of(url, timeout=1)
+        assert frames == [] and source.end.reason == "failed"
+        assert "hidden" not in source.end.message and "127.0.0.1" in source.end.message
+
+
+def test_streams_cannot_read_local_files(tmp_path, camera):
+    """A playlist from the network that names a file of this machine."""
+    write_clip(tmp_path / "private.mp4", [0, 0.04])
+    lines = (
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/private.mp4\n#EXT-X-ENDLIST\n"
+    )
+
+    class Playlist(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "application/vnd.apple.mpegurl")
+            self.end_headers()
+            self.wfile.write(lines.encode())
+
+        log_message = _Camera.log_message
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Playlist)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    frames, source = frames_of(f"http://127.0.0.1:{server.server_port}/x.m3u8", timeout=2)
+    server.shutdown()
+    server.server_close()
+    assert frames == [] and source.end.reason == "failed"
+
+
+def test_udp(tmp_path):
+    """MPEG-TS over UDP on loopback, sent by another process in real time."""
+    code = (
+        "import sys, time, av, numpy as np\n"
+        "out = av.open(sys.argv[1], 'w', format='mpegts')\n"
+        "s = out.add_stream('mpeg4', rate=25); s.width, s.height, s.pix_fmt = 128, 96, 'yuv420p'\n"
+        "s.codec_context.gop_size = 5\n"
+        "for n in range(400):\n"
+        "    f = av.VideoFrame.from_ndarray(np.full((96, 128, 3), n % 200, np.uint8), 'bgr24')\n"
+        "    out.mux(s.encode(f)); time.sleep(0.02)\n"
+    )
+    url = "udp://127.0.0.1:23871"
+    sender = subprocess.Popen([sys.executable, "-c", code, f"{url}?pkt_size=1316"])
+    try:
+        source = open_video(VideoSpec("u", "network", True, url), OpenOptions(timeout=8))
+        frames = []
+        for frame in source:
+            frames.append(frame.image.shape)
+            if len(frames) == 10:
+                source.stop()
+        assert frames == [(96, 128, 3)] * 10, source.end
+    finally:
+        sender.kill()
+        sender.wait()
+
+
+class _Webcam:
+    """Stands for OpenCV's camera: three pictures, then none."""
+
+    def __init__(self, device):
+        self.left = 3 if device == 0 else 0
+        self.released = False
+
+    def isOpened(self):  # noqa: N802
+        return self.left > 0
+
+    def set(self, *args):
+        return True
+
+    def read(self):
+        self.left -= 1
+        return self.left >= 0, numbered(self.left)
+
+    def release(self):
+        self.released = True
+
+
+def test_webcams(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", _Webcam)
+    frames, source = frames_of("0")
+    assert [frame.index for frame in frames] == [0, 1, 2] and source.end.reason == "failed"
+    assert "no more pictures" in source.end.message
+    frames, source = frames_of("/dev/video7")
+    assert frames == [] and source.end.message == "camera /dev/video7: cannot be opened"
+
+
+def test_without_pyav_it_says_what_to_install(monkeypatch, tmp_path):
+    path = write_clip(tmp_path / "a.mp4", [0])
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError, match=r'pip install "vision-heads\[stream\]"'):
+        open_video(find_videos([str(path)])[0])
