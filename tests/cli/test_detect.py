@@ -219,3 +219,58 @@ def test_help_is_complete():
     for option in options.split():
         assert option in done.output
     assert "Examples" in done.output
+
+
+@pytest.fixture
+def two_heads(place):
+    """The same network with two heads that find the same squares."""
+    write_model(place / "two.onnx", heads=("one", "two"))
+    (place / "merge.yaml").write_text("warm: [one:red, two:red]\n")
+    return place
+
+
+def _records(path):
+    with path.open(newline="") as file:
+        return [(row["head"], row["class"]) for row in csv.DictReader(file)]
+
+
+def test_only_the_heads_asked_for_have_results(two_heads):
+    done = _vh("in/sub/0.png", "--weights", "two.onnx", "--heads", "two", "--json", "a.json")
+    assert done.exit_code == 0, done.output
+    (record,) = json.loads((two_heads / "a.json").read_text())
+    assert list(record["heads"]) == ["two"]
+    done = _vh("in/sub/0.png", "--weights", "two.onnx", "--heads", "two,tree")
+    assert isinstance(done.exception, UserError)
+    assert "no head 'tree'; this model has ['one', 'two']" in str(done.exception)
+
+
+def test_classes_are_merged_as_a_file_says(two_heads):
+    words = ("in/sub/0.png", "--weights", "two.onnx", "--csv", "a.csv")
+    assert _vh(*words).exit_code == 0
+    plain = [(head, name) for head in ("one", "two") for name in ("red", "blue")]
+    assert sorted(_records(two_heads / "a.csv")) == sorted(plain)
+    done = _vh(*words, "--merge-classes", "merge.yaml", "--save-txt", "--out", "out")
+    assert done.exit_code == 0, done.output
+    assert "merged/warm" in done.output and "one/red" not in done.output
+    assert _records(two_heads / "a.csv") == [("one", "blue"), ("two", "blue"), ("merged", "warm")]
+    assert (two_heads / "out/labels/merged/0.txt").read_text().startswith("0 0.0625")
+
+
+def test_a_merge_of_the_model_can_be_switched_off_or_replaced(two_heads):
+    spec = write_model(two_heads / "two.onnx", heads=("one", "two"))
+    own = spec.model_dump() | {"merge": {"cold": ["one:blue", "two:blue"]}}
+    text = type(spec).model_validate(own).to_json()
+    write_model(two_heads / "two.onnx", heads=("one", "two"), metadata=text)
+    found = []
+    for option in ((), ("--merge-classes", "off"), ("--merge-classes", "merge.yaml")):
+        done = _vh("in/sub/0.png", "--weights", "two.onnx", "--csv", "a.csv", *option)
+        assert done.exit_code == 0, done.output
+        found.append([name for head, name in _records(two_heads / "a.csv") if head == "merged"])
+    assert found == [["cold"], [], ["warm"]]
+
+
+def test_what_is_wrong_with_a_merge_is_named(two_heads):
+    (two_heads / "bad.yaml").write_text("warm: [one:red, two:orange]\n")
+    for file, message in (("bad.yaml", "no 'two:orange'"), ("none.yaml", "none.yaml: No such")):
+        done = _vh("in/sub/0.png", "--weights", "two.onnx", "--merge-classes", file)
+        assert isinstance(done.exception, UserError) and message in str(done.exception)

@@ -113,3 +113,19 @@ def test_a_file_already_exported_is_refused(weights):
     run(weights)
     with pytest.raises(UserError, match="needs the weights it was made from"):
         run(weights.with_suffix(".onnx"))
+
+
+def test_some_heads_go_to_a_file_named_after_them(tmp_path):
+    torch.manual_seed(0)
+    heads = tuple(HeadSpec(name=name, classes=("x",), levels=(4, 5)) for name in ("one", "two"))
+    weights = tmp_path / "both.safetensors"
+    save_network(weights, Network(ModelSpec(input=InputSpec(height=64, width=64), heads=heads)))
+    done = run(weights, "--heads", "two")
+    assert done.exit_code == 0, done.output
+    assert "two/boxes" in done.output and "one/boxes" not in done.output
+    assert [head.name for head in open_engine(tmp_path / "both-two.onnx").spec.heads] == ["two"]
+    with pytest.raises(UserError, match="no head 'three'; this model has"):
+        run(weights, "--heads", "two,three")
+    with pytest.raises(UserError, match="--heads: none given"):
+        run(weights, "--heads", ",")
+    assert {path.name for path in tmp_path.iterdir()} == {"both.safetensors", "both-two.onnx"}

@@ -85,3 +85,27 @@ def pictures() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (3, 8, 10, 3), dtype=np.uint8)
     return [np.kron(tile, np.ones((12, 12, 1), np.uint8)) for tile in coarse]
+
+
+@pytest.fixture(scope="session")
+def four_heads() -> Network:
+    """Heads of two kinds on different levels, split at two stages of the neck."""
+    heads = (
+        HeadSpec(name="aerial", classes=("car", "van"), levels=(2, 3, 4)),
+        HeadSpec(name="pose", kind="headpose", classes=("head",), levels=(3, 4, 5)),
+        HeadSpec(name="animals", classes=("cat", "dog", "cow"), levels=(4, 5)),
+        HeadSpec(name="vehicles", classes=("automobile", "bus"), levels=(3, 4, 5)),
+    )
+    branches = {
+        "down_p3": (("aerial", "pose"), ("animals", "vehicles")),
+        "up_p4": (("aerial",), ("pose",), ("animals", "vehicles")),
+    }
+    return lively(
+        ModelSpec(
+            input=InputSpec(height=128, width=160),
+            heads=heads,
+            branches=branches,
+            merge={"car": ("aerial:car", "vehicles:automobile")},
+            candidates=60,
+        )
+    )

@@ -12,7 +12,6 @@ from vision_heads.errors import UserError
 from vision_heads.runtime import engines
 from vision_heads.runtime.engines import OnnxEngine, open_engine, resolve_weights
 
-
 SUFFIXES = ("boxes", "scores")
 
 

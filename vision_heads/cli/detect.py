@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vision_heads.media.sources import PictureFile, Pictures
     from vision_heads.results import Failure, Result
     from vision_heads.runtime.slicing import Slicing
-    from vision_heads.spec import ModelSpec
+    from vision_heads.spec import Merge, ModelSpec
 
 _HELP = """Detect objects in pictures: files, folders (searched through), glob patterns, or .txt
 lists with one path a line.
@@ -41,6 +41,8 @@ docs/detect.md describes the files that are written.
   vh detect huge.jpg --slice 640 --overlap 0.2 --save-images --out huge
 
   vh detect list.txt --weights runs/street/best.onnx --save-txt --crops
+
+  vh detect street.jpg --weights joint.onnx --heads aerial,vehicles --merge-classes cars.yaml
 
   vh detect class.jpg --weights heads.onnx --attention --within 20 --save-images
 """
@@ -74,6 +76,14 @@ def detect(
     max_det: Annotated[int, typer.Option(min=1, help="Most results a picture and head.")] = 1000,
     heads: Annotated[
         str | None, typer.Option(help="Heads to run, comma-separated.", show_default="all")
+    ] = None,
+    merge_classes: Annotated[
+        str | None,
+        typer.Option(
+            help="YAML file that says which classes of which heads are one, like "
+            "'car: [aerial:car, street:auto]'; 'off' for none.",
+            show_default="as the model says",
+        ),
     ] = None,
     imgsz: Annotated[
         int | None,
@@ -138,6 +148,7 @@ def detect(
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2  # noqa: PLC0415
 
+    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.sources import find_pictures  # noqa: PLC0415
     from vision_heads.runtime.engines import open_engine, resolve_weights  # noqa: PLC0415
@@ -163,11 +174,12 @@ def detect(
         (picture.path for picture in pictures.files),
         DecodeOptions(conf, iou, max_det),
         classes=_classes(classes),
-        heads=_comma_separated(heads),
+        heads=comma_separated(heads),
         slicing=slicing,
         imgsz=imgsz,
         batch=batch,
         keep_image=save_images or crops,
+        merge=_merge(merge_classes),
         parallel=plan.parallel,
     )
     saves = {"labels": save_txt, "images": save_images, "crops": crops}
@@ -327,14 +339,18 @@ def _slicing(size: int | None, overlap: float, merge: str, metric: str) -> Slici
     return Slicing(size, overlap, merge=merge, metric=metric)  # type: ignore[arg-type]
 
 
-def _comma_separated(text: str | None) -> list[str] | None:
+def _merge(text: str | None) -> Merge | None:
+    from vision_heads.runtime.merging import read_merge  # noqa: PLC0415
+
     if text is None:
         return None
-    return [part.strip() for part in text.split(",") if part.strip()]
+    return {} if text == "off" else read_merge(text)
 
 
 def _classes(text: str | None) -> list[int | str] | None:
-    names = _comma_separated(text)
+    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
+
+    names = comma_separated(text)
     if names is None:
         return None
     return [int(name) if name.isdecimal() else name for name in names]

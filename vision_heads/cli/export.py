@@ -27,6 +27,8 @@ within 0.05 pixels, scores within 0.001. Exit code 1 and no file if they do not.
   vh export best.safetensors --output best-960.onnx --imgsz 960 --candidates 3000
 
   vh export best.safetensors --dynamic-batch --data visdrone --split val
+
+  vh export joint.safetensors --heads animals,vehicles --output two.onnx
 """
 
 
@@ -35,6 +37,10 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The file; beside MODEL, ending in .onnx, if none."),
+    ] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(help="Heads the file gets, comma-separated.", show_default="all"),
     ] = None,
     imgsz: Annotated[
         str | None,
@@ -60,10 +66,16 @@ def export(
     count: Annotated[int, typer.Option(min=1, help="Pictures to prove the file on.")] = 4,
 ) -> None:
     """See EXAMPLES."""
-    from vision_heads.cli.models import pixels, safetensors_of, torch_module  # noqa: PLC0415
+    from vision_heads.cli.models import (  # noqa: PLC0415
+        comma_separated,
+        pixels,
+        safetensors_of,
+        torch_module,
+    )
 
     weights = safetensors_of(model)
-    target = output or _beside(model, weights)
+    chosen = comma_separated(heads)
+    target = output or _beside(model, weights, chosen)
     network = torch_module("vision_heads.network").load_network(weights)
     exporter = torch_module("vision_heads.export.onnx")
     from vision_heads.export.parity import ParityError  # noqa: PLC0415
@@ -73,6 +85,7 @@ def export(
         file = exporter.export_onnx(
             network,
             target,
+            heads=chosen,
             imgsz=pixels(imgsz),
             candidates=candidates,
             dynamic_batch=dynamic_batch,
@@ -85,10 +98,13 @@ def export(
     _report(file)
 
 
-def _beside(model: str, weights: Path) -> Path:
-    """Beside the weights; shipped ones are not ours to write beside, so the current folder."""
+def _beside(model: str, weights: Path, heads: list[str] | None) -> Path:
+    """Beside the weights; shipped ones are not ours to write beside, so the current folder.
+
+    A part of the heads is named after them, so that it does not replace the whole.
+    """
     folder = weights.parent if Path(model).suffix else Path()
-    return folder / f"{weights.stem}.onnx"
+    return folder / f"{'-'.join([weights.stem, *(heads or ())])}.onnx"
 
 
 def _report(file: OnnxFile) -> None:

@@ -33,6 +33,13 @@ def torch_module(name: str) -> Any:
         raise UserError(f'this needs {error.name}: pip install "vision-heads[train]"') from error
 
 
+def comma_separated(text: str | None) -> list[str] | None:
+    """Split an option's list; None stays None."""
+    if text is None:
+        return None
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def pixels(text: str | None) -> tuple[int, int] | None:
     """Parse an `--imgsz`: a side, or HEIGHTxWIDTH; returns height and width."""
     if text is None:

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from vision_heads.export.graph import Exported
 from vision_heads.export.parity import Parity, prove
 from vision_heads.measure import METADATA_KEY as MEASURES_KEY
 from vision_heads.measure import measure
-from vision_heads.network import Network
+from vision_heads.network import Network, fill_network
 from vision_heads.spec import METADATA_KEY, ModelSpec, first_problem
+from vision_heads.surgery.cut import extract
+from vision_heads.surgery.model import Model, stored_state
 
 OPSETS = range(14, 21)
 """ONNX operator sets that can be written: HardSwish came with 14; 20 is the exporter's last."""
@@ -57,6 +59,7 @@ def export_onnx(
     network: Network,
     path: str | Path,
     *,
+    heads: Sequence[str] | None = None,
     imgsz: tuple[int, int] | None = None,
     candidates: int | None = None,
     dynamic_batch: bool = False,
@@ -72,24 +75,28 @@ def export_onnx(
     Args:
         network: not changed.
         path: the file; it appears only when it is complete and, with `pictures`, proved.
+        heads: names of the heads the file gets, without the branches nobody else needs and
+            described by a spec of these heads; all when None.
         imgsz: height and width of the input, multiples of 32; the spec's own when None.
         candidates: K, best candidates each head gives; the spec's own when None.
         dynamic_batch: accept any number of pictures a call; one otherwise.
         opset: ONNX operator set, one of `OPSETS`.
-        pictures: BGR uint8 pictures to run through network and file, which must agree.
+        pictures: BGR uint8 pictures to run through network and file, which must agree on every
+            head of the file.
 
     Raises:
         UserError: an argument or the folder of `path` is wrong.
         ParityError: file and network disagree; nothing is written.
     """
     path = Path(path)
-    spec = _described(network.spec, imgsz, candidates)
+    part = network if heads is None else _part(network, heads)
+    spec = _described(part.spec, imgsz, candidates)
     require(opset in OPSETS, f"--opset {opset}: must be {OPSETS[0]} to {OPSETS[-1]}")
     require(path.suffix == ".onnx", f"{path}: the file's name must end in .onnx")
     require(path.parent.is_dir(), f"{path.parent}: no such folder")
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        model = _trace(Exported(network, spec), temporary, opset, dynamic_batch)
+        model = _trace(Exported(part, spec), temporary, opset, dynamic_batch)
         _describe(model, spec)
         _save(model, temporary)
         parity = None if pictures is None else prove(network, temporary, pictures)
@@ -102,6 +109,18 @@ def export_onnx(
         dict(Counter(node.op_type for node in model.graph.node).most_common()),
         path.stat().st_size,
         parity,
+    )
+
+
+def _part(network: Network, heads: Sequence[str]) -> Network:
+    """Return a network of these heads alone; the same one where these are all."""
+    require(heads, f"--heads: none given; this model has {[h.name for h in network.spec.heads]}")
+    model = Model(Path("the model"), network.spec, stored_state(network), half=False)
+    spec, state = extract(model, heads)
+    return (
+        network
+        if len(spec.heads) == len(network.spec.heads)
+        else fill_network(spec, state, "export")
     )
 
 

@@ -10,7 +10,7 @@ than the tolerance must have been given. Nothing is left out of the comparison.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,9 @@ def prove(network: Network, path: Path, pictures: Iterable[NDArray[np.uint8]]) -
     """Run pictures through a network and the file made from it, and compare.
 
     Args:
-        network: unfused or fused; left in eval mode on the CPU.
-        path: the exported file.
+        network: unfused or fused; left in eval mode on the CPU. May have more heads than the
+            file: that cutting them off changed nothing is proved too.
+        path: the exported file; every head of it is compared.
         pictures: BGR uint8 (H, W, 3) of any size.
 
     Raises:
@@ -142,12 +143,13 @@ def prove(network: Network, path: Path, pictures: Iterable[NDArray[np.uint8]]) -
         ParityError: the two disagree by more than `tolerance` allows.
     """
     engine = open_engine(path)
+    heads = [head.name for head in engine.spec.heads]
     network.eval().cpu()
     parity = Parity()
     # Two at a time where the file allows it, so that an open batch is proved to be one.
     for images in _batches(pictures, engine.spec.input, engine.batch or 2):
         found = engine.run(images)
-        for head, reference in _all_cells(network, images).items():
+        for head, reference in _all_cells(network, images, heads).items():
             for row in range(len(images)):
                 parity.add(
                     {name: values[row] for name, values in reference.items()},
@@ -184,14 +186,15 @@ def _batches(
         yield np.stack(waiting)
 
 
-def _all_cells(network: Network, images: Floats) -> dict[str, dict[str, Floats]]:
-    """Return every cell of every head, best first, by head and suffix, (B, cells, ...)."""
+def _all_cells(
+    network: Network, images: Floats, heads: Sequence[str]
+) -> dict[str, dict[str, Floats]]:
+    """Return every cell of these heads, best first, by head and suffix, (B, cells, ...)."""
     more_than_there_are = images.shape[2] * images.shape[3]
     cells: dict[str, dict[str, Floats]] = {}
     with torch.inference_mode():
-        raw = network(torch.from_numpy(images))
-        for name, module in network.heads.items():
-            head: Any = module
-            found = head.export(raw[name], more_than_there_are)
+        for name, maps in network.features(torch.from_numpy(images), heads).items():
+            head: Any = network.heads[name]
+            found = head.export(head(maps), more_than_there_are)
             cells[name] = {suffix: values.numpy() for suffix, values in found.items()}
     return cells
