@@ -21,13 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vision_heads.data import colour
 from vision_heads.data.augment import AugmentConfig, augment, check_poses
-from vision_heads.data.order import (
-    EpochOrder,
-    epoch_order,
-    quotas,
-    sample_rng,
-    step_rng,
-)
+from vision_heads.data.order import NEVER, EpochOrder, Schedule, sample_rng, step_rng
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.data.store import PictureStore
 from vision_heads.data.warp import Labels
@@ -36,6 +30,8 @@ from vision_heads.heads.base import Targets
 
 Step = tuple[int, int]
 """(epoch, step)."""
+PlannedStep = tuple[int, int, Schedule]
+"""(epoch, step, schedule): workers outlive a schedule, so every step brings its own."""
 PREFETCH = 2
 """Batches that each worker loads ahead."""
 
@@ -46,8 +42,9 @@ class Batch:
 
     Attributes:
         images: (B, 3, H, W) uint8 RGB.
-        routes: rows of the batch that belong to each head, (B_head,) int64, ascending.
-        targets: labels of each head; their `rows` count the head's own rows.
+        routes: rows of the batch that belong to each head, (B_head,) int64, ascending; without
+            the heads that are frozen.
+        targets: labels of each of these heads; their `rows` count the head's own rows.
         files: the picture of each row; the first one where several were combined.
     """
 
@@ -75,7 +72,6 @@ class _Steps(Dataset[Any]):
 
     names: tuple[str, ...]
     samples: tuple[Sequence[Sample], ...]
-    counts: tuple[int, ...]
     config: AugmentConfig
     size: tuple[int, int]
     batch_size: int
@@ -84,17 +80,17 @@ class _Steps(Dataset[Any]):
     rank: int
     world: int
     store: PictureStore
-    _orders: dict[int, EpochOrder] = field(default_factory=dict)
+    _orders: dict[tuple[int, Schedule], EpochOrder] = field(default_factory=dict)
 
-    def __getitem__(self, step: Step) -> Batch | _Failure:
+    def __getitem__(self, step: PlannedStep) -> Batch | _Failure:
         try:
             return self.batch(*step)
         except UserError as error:
             return _Failure(str(error))
 
-    def batch(self, epoch: int, step: int) -> Batch:
+    def batch(self, epoch: int, step: int, schedule: Schedule) -> Batch:
         """Return this process's rows of a step's batch."""
-        order = self._order(epoch)
+        order = self._order(epoch, schedule)
         share = self.batch_size // self.world
         start = step * self.batch_size + self.rank * share
         positions = range(start, min(start + share, len(order.source)))
@@ -103,37 +99,37 @@ class _Steps(Dataset[Any]):
         planes = images.numpy()
         labels = []
         for row, position in enumerate(positions):
-            picture, found = self._sample(order, epoch, position, size)
+            picture, found = self._sample(schedule, epoch, position, size)
             # BGR to RGB planes, straight into the batch's memory.
             cv2.split(picture, list(planes[row, ::-1]))
             labels.append(found)
         sources = order.source[positions.start : positions.stop]
         routes, targets = {}, {}
-        for i, name in enumerate(self.names):
-            rows = np.flatnonzero(sources == i)
+        for i in schedule.active(epoch):
+            name, rows = self.names[i], np.flatnonzero(sources == i)
             routes[name] = torch.from_numpy(rows)
             posed = any(sample.rotations is not None for sample in self.samples[i])
             targets[name] = collate([labels[row] for row in rows], posed)
         files = [
-            str(self._pick(epoch, int(order.source[p]), int(order.rank[p])).image)
+            str(self._pick(schedule, epoch, int(order.source[p]), int(order.rank[p])).image)
             for p in positions
         ]
         return Batch(images, routes, targets, files)
 
-    def _order(self, epoch: int) -> EpochOrder:
-        if epoch not in self._orders:
+    def _order(self, epoch: int, schedule: Schedule) -> EpochOrder:
+        key = (epoch, schedule)
+        if key not in self._orders:
             # The one before is used too, for the pictures before the epoch's first.
             while len(self._orders) > 2:
                 del self._orders[next(iter(self._orders))]
-            sizes = [len(samples) for samples in self.samples]
-            self._orders[epoch] = epoch_order(sizes, self.counts, self.seed, epoch)
-        return self._orders[epoch]
+            self._orders[key] = schedule.order(epoch)
+        return self._orders[key]
 
-    def _pick(self, epoch: int, source: int, rank: int) -> Sample:
+    def _pick(self, schedule: Schedule, epoch: int, source: int, rank: int) -> Sample:
         """The data set's picture number `rank` of the epoch; below 0: of the one before."""
         if rank < 0 and epoch:
             epoch -= 1
-        picks = self._order(epoch).picks[source]
+        picks = self._order(epoch, schedule).picks[source]
         return self.samples[source][int(picks[rank % len(picks)])]
 
     def _size(self, epoch: int, step: int) -> tuple[int, int]:
@@ -145,18 +141,19 @@ class _Steps(Dataset[Any]):
         return height, width
 
     def _sample(
-        self, order: EpochOrder, epoch: int, position: int, size: tuple[int, int]
+        self, schedule: Schedule, epoch: int, position: int, size: tuple[int, int]
     ) -> tuple[np.ndarray, Labels]:
+        order = self._order(epoch, schedule)
         source, rank = int(order.source[position]), int(order.rank[position])
         pool = self.config.mosaic_pool
 
         def partner(rng: np.random.Generator) -> Sample:
             if not pool:
                 return self.samples[source][int(rng.integers(len(self.samples[source])))]
-            return self._pick(epoch, source, rank - 1 - int(rng.integers(pool)))
+            return self._pick(schedule, epoch, source, rank - 1 - int(rng.integers(pool)))
 
         return augment(
-            self._pick(epoch, source, rank),
+            self._pick(schedule, epoch, source, rank),
             partner,
             self.store,
             config=self.config,
@@ -173,18 +170,19 @@ class _StepsAhead:
     Across the ends of epochs, so that the next one's first batches are ready when it begins.
     """
 
-    steps: int
+    schedule: Schedule
     epochs: int
     start: Step = (0, 0)
 
     def after(self, at: Step) -> Step:
-        return (at[0], at[1] + 1) if at[1] + 1 < self.steps else (at[0] + 1, 0)
+        steps = self.schedule.steps(at[0])
+        return (at[0], at[1] + 1) if at[1] + 1 < steps else (at[0] + 1, 0)
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[PlannedStep]:
         at = self.start
         # A finished run may be asked for more; then it is one epoch at a time.
-        while at[0] < max(self.epochs, self.start[0] + 1):
-            yield at
+        while at[0] < max(self.epochs, self.start[0] + 1) and self.schedule.active(at[0]):
+            yield (*at, self.schedule)
             at = self.after(at)
 
 
@@ -227,8 +225,9 @@ class TrainLoader:
         workers: processes that load ahead; 0 loads in this one.
         rank, world: which process this is, of how many. Process r has the r-th equal stretch of
             rows of the batch that one process alone would have.
-        weights: share of each head's data set in an epoch; small sets are repeated only as far
-            as this asks for it. None: in proportion to their sizes.
+        weights: share of each head's data set in an epoch; small sets are repeated, and large
+            ones shown in part, only as far as this asks for it (see `order.Schedule`). None: in
+            proportion to their sizes.
 
     Raises:
         UserError: a setting does not fit the data; the message names it.
@@ -258,19 +257,24 @@ class TrainLoader:
         _check(sources, augment, batch_size, world, weights)
         if augment.blur or augment.grey or augment.contrast:
             colour.transforms()
-        sizes = [len(split.samples) for split in sources.values()]
-        counts = quotas(sizes, None if weights is None else [weights[name] for name in sources])
-        self._total = sum(counts)
-        self._batch_size, self._world = batch_size, world
-        self._workers, self._seed = workers, seed
-        require(len(self), f"batch_size: {batch_size} is more than the {self._total} pictures")
+        self._names, self._workers, self._seed = tuple(sources), workers, seed
+        # Several processes leave the incomplete batch out.
+        schedule = Schedule(
+            sizes=tuple(len(split.samples) for split in sources.values()),
+            weights=None if weights is None else tuple(weights[name] for name in sources),
+            until=(NEVER,) * len(sources),
+            seed=seed,
+            batch_size=batch_size,
+            whole_batches=world > 1,
+        )
+        total = sum(schedule.counts(0))
+        require(schedule.steps(0), f"batch_size: {batch_size} is more than the {total} pictures")
         # What mosaics may ask for, and the batches that workers have under way.
         recent = augment.mosaic_pool + (PREFETCH * workers + 2) * batch_size
         everything = [sample for split in sources.values() for sample in split.samples]
         self._steps = _Steps(
             names=tuple(sources),
             samples=tuple(split.samples for split in sources.values()),
-            counts=tuple(counts),
             config=augment,
             size=(height, width),
             batch_size=batch_size,
@@ -286,15 +290,30 @@ class TrainLoader:
                 recent=None if augment.cache == "ram" else recent,
             ),
         )
-        self._steps_ahead = _StepsAhead(len(self), epochs)
+        self._steps_ahead = _StepsAhead(schedule, epochs)
         self._loader: DataLoader[Any] | None = None
         self._batches: Iterator[Batch | _Failure] | None = None
 
     def __len__(self) -> int:
-        """Return the number of steps of an epoch."""
-        # Several processes leave the incomplete batch out.
-        total = self._total + (0 if self._world > 1 else self._batch_size - 1)
-        return max(total // self._batch_size, 0)
+        """Return the number of steps of the first epoch, and so of all if no head is frozen."""
+        return self.schedule.steps(0)
+
+    @property
+    def schedule(self) -> Schedule:
+        """How many pictures of which head every epoch holds."""
+        return self._steps_ahead.schedule
+
+    def freeze(self, head: str, epoch: int) -> None:
+        """Draw no pictures of a head from an epoch on; no batch of it may have been taken."""
+        changed = self.schedule.leave_out(self._names.index(head), epoch)
+        if changed != self.schedule:
+            self._steps_ahead.schedule = changed
+            # What workers have loaded ahead was planned otherwise.
+            self._batches = None
+
+    def turns(self, epochs: int) -> dict[str, np.ndarray]:
+        """Return by head how often each picture has its turn in the first epochs."""
+        return dict(zip(self._names, self.schedule.turns(epochs), strict=True))
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from `start_step` on.
@@ -306,7 +325,7 @@ class TrainLoader:
         Raises:
             UserError: a picture cannot be read; the message names the file.
         """
-        for step in range(start_step, len(self)):
+        for step in range(start_step, self.schedule.steps(epoch)):
             yield self._fetch((epoch, step))
 
     def close(self) -> None:

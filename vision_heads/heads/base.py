@@ -72,6 +72,10 @@ class HeadModule(Protocol):
 
     `features` maps a level to (B, C, H, W). `forward` gives raw predictions by name, which are
     differentiable and the only input of `loss` and `export`.
+
+    A kind that can be taught by another network has one method more,
+    `distil(raw, teacher) -> dict[str, Tensor]`: both raw predictions of the same rows to named,
+    weighted scalar losses, scaled as those of `loss`.
     """
 
     def __call__(self, features: Mapping[int, Tensor]) -> dict[str, Tensor]:
@@ -96,6 +100,8 @@ class HeadKind(Protocol):
     name: str
     outputs: tuple[str, ...]
     """Suffixes of the exported tensors, in order; `<head>/<suffix>` in files."""
+    protocol: str
+    """Rules by which results of this kind are scored when nobody asks for others."""
 
     def check(self, spec: HeadSpec) -> None:
         """Raise `UserError` if `spec.options` holds what this kind does not know."""

@@ -6,14 +6,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from vision_heads.data.augment import AugmentConfig
 from vision_heads.errors import UserError
-from vision_heads.spec import LEVELS, Groups, Level, Size, first_problem
+from vision_heads.evaluation.protocols import PROTOCOLS
+from vision_heads.heads.base import KINDS, kind_of
+from vision_heads.spec import LEVELS, Groups, Level, Size, check_branches, first_problem
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+ProtocolName = Literal["coco", "visdrone", "headpose"]
 
 
 class _Strict(BaseModel):
@@ -30,8 +42,18 @@ class HeadConfig(_Strict):
         train, val: splits of the card; an empty `val` skips validation of this head.
         levels: pyramid levels the head reads.
         weight: of its loss in the sum.
-        sampling: how often its pictures are drawn relative to the other heads'; None: by the
-            sizes of the data sets.
+        sampling: share of its pictures in every batch and epoch relative to the other heads',
+            whatever the sizes of the data sets; given to every head or to none. None: each
+            picture once an epoch, so shares follow the sizes.
+        protocol: rules of this head's validation; None: the run's.
+        freeze_after: epochs after which the head stops: its own layers, and the neck stages
+            that only stopped heads use, keep their averaged weights; its pictures leave the
+            batch. None: it trains to the end.
+        patience: validations in a row without a better figure of this head (see
+            `validate.marks`) after which it stops in the same way; None: never.
+        teacher: weights of a trained model whose head of this name (or whose only head) has the
+            same kind, classes and levels; it teaches this head besides the labels.
+        teacher_weight: of what the teacher teaches, relative to the labels' losses.
         options: of the kind, e.g. `nwd: 0.5` for detect.
     """
 
@@ -42,12 +64,31 @@ class HeadConfig(_Strict):
     levels: tuple[Level, ...] = LEVELS
     weight: Positive = 1.0
     sampling: Positive | None = None
+    protocol: ProtocolName | None = None
+    freeze_after: Count | None = None
+    patience: Count | None = None
+    teacher: str | None = None
+    teacher_weight: Positive = 1.0
     options: dict[str, Any] = {}
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, value: str) -> str:
+        if value not in KINDS:
+            raise ValueError(f"unknown head kind {value!r}; known: {', '.join(KINDS)}")
+        return value
 
     @field_validator("data", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("patience")
+    @classmethod
+    def _has_a_figure(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and not info.data.get("val", "val"):
+            raise ValueError("needs validation, and this head's `val` is empty")
+        return value
 
 
 class OptimizerConfig(_Strict):
@@ -73,6 +114,21 @@ class OptimizerConfig(_Strict):
     clip: Annotated[float, Field(ge=0)] = 10.0
 
 
+class AddTo(_Strict):
+    """The trained model that the run's heads are added to; see `training/partial.py`.
+
+    Attributes:
+        model: its weights (.safetensors); everything in them stays as it is.
+        branch: neck stage from which each new head has copies of its own; None: it reads the
+            neck as it is.
+        like: head of the model whose branches the new ones follow.
+    """
+
+    model: str
+    branch: str | None = None
+    like: str | None = None
+
+
 class TrainConfig(_Strict):
     """A whole run.
 
@@ -80,21 +136,32 @@ class TrainConfig(_Strict):
         heads: by name.
         size, fusion, activation, candidates, branches: of the model, see `ModelSpec`.
         imgsz: network size in pixels, one number or height and width, multiples of 32.
-        epochs: times every picture is seen.
+        epochs: passes over the data. Without `sampling` weights each picture of every head that
+            still trains has its turn once an epoch. With them an epoch has as many turns, shared
+            out by the weights: a data set whose share is larger than its size is gone through
+            again in another order, of one whose share is smaller each epoch takes another
+            random part. The report counts every picture's turns.
         batch: pictures a step over all processes together.
         accumulate: steps whose gradients are averaged before the weights move.
         optimizer, augment: nested settings.
         ema: decay of the weights' moving average, 0 for none.
         amp: arithmetic of the forward pass; "auto" is bf16 on a GPU or a CPU that has it.
         freeze_bn: keep batch-norm statistics as they start.
+        batch_norm: what the trunk's batch norms normalise by in training: "mixed", the whole
+            batch; "per_head", each head's rows on their own (see `training/batch_norm.py`).
+        loss_weighting: "fixed": the heads' `weight`s alone; "uncertainty": times a learned
+            factor a head (see `training/weighting.py`).
+        conflict_every: steps between measurements of how far the heads' gradients disagree in
+            each stage of the trunk; 0 for none. Each costs a backward pass a head.
         seed: of initial weights, order and augmentation.
         workers: processes that load pictures.
         device: "auto", "cpu", "cuda" ...
         init: weights to start from; whatever matches is loaded.
+        add_to: a trained model that gets the heads, instead of a trunk of their own.
         trust_pickle: allow `init` to be unpickled (it can run any code it likes).
         fix: "clip" and "drop" mend broken labels; without them training refuses.
         val_every: epochs between validations; the last epoch is always validated.
-        protocol: rules of validation.
+        protocol: rules of validation of heads that name none; None: what suits their kind.
         checkpoint_minutes: most minutes between states to resume from.
         keep_half: write the final weights in FP16.
         terms: extra provenance written into the weights.
@@ -115,14 +182,18 @@ class TrainConfig(_Strict):
     ema: Fraction = 0.9999
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     freeze_bn: bool = False
+    batch_norm: Literal["mixed", "per_head"] = "mixed"
+    loss_weighting: Literal["fixed", "uncertainty"] = "fixed"
+    conflict_every: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(ge=0)] = 2
     device: str = "auto"
     init: str | None = None
+    add_to: AddTo | None = None
     trust_pickle: bool = False
     fix: tuple[Literal["clip", "drop"], ...] = ()
     val_every: Annotated[int, Field(ge=1)] = 10
-    protocol: Literal["coco", "visdrone", "headpose"] = "coco"
+    protocol: ProtocolName | None = None
     checkpoint_minutes: Positive = 10.0
     keep_half: bool = True
     terms: dict[str, str] = {}
@@ -138,6 +209,27 @@ class TrainConfig(_Strict):
         if any(side % 32 or side < 32 for side in value):
             raise ValueError(f"must be multiples of 32, got {list(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _heads_agree(self) -> TrainConfig:
+        check_branches(self.branches, list(self.heads))
+        unweighted = [name for name, head in self.heads.items() if head.sampling is None]
+        if unweighted and len(unweighted) < len(self.heads):
+            raise ValueError(
+                f"heads.{unweighted[0]}.sampling: give `sampling` to every head or to none"
+            )
+        for name, head in self.heads.items():
+            protocol = self.protocol_of(name)
+            if head.val and head.kind not in PROTOCOLS[protocol].kinds:
+                raise ValueError(
+                    f"heads.{name}.protocol: {protocol} does not score the kind {head.kind}"
+                )
+        return self
+
+    def protocol_of(self, head: str) -> str:
+        """Return the rules by which a head is validated: its own, the run's, or its kind's."""
+        settings = self.heads[head]
+        return settings.protocol or self.protocol or kind_of(settings.kind).protocol
 
     def to_yaml(self) -> str:
         """Return the resolved settings, as `vh train` reads them."""

@@ -63,14 +63,27 @@ class Journal:
             self._write_table()
 
     def record(
-        self, epoch: int, lr: float, losses: Mapping[str, float], figures: Mapping[str, float]
+        self,
+        epoch: int,
+        lr: float,
+        losses: Mapping[str, float],
+        figures: Mapping[str, float],
+        more: Mapping[str, float] | None = None,
     ) -> None:
-        """Add an epoch's row: to the table, to TensorBoard, to the screen."""
+        """Add an epoch's row: to the table, to TensorBoard, to the screen.
+
+        Args:
+            epoch: done, from 1.
+            lr: learning rate at its end.
+            losses: means by `<head>/<part>`.
+            figures: of validation, by `<head>/<number>`; empty without one.
+            more: further columns, not shown on the screen.
+        """
         if self.quiet:
             return
         row = {"epoch": float(epoch), "lr": lr}
         row |= {f"loss/{name}": value for name, value in losses.items()}
-        row |= {f"val/{name}": value for name, value in figures.items()}
+        row |= {f"val/{name}": value for name, value in figures.items()} | dict(more or {})
         self.rows.append(row)
         self._write_table()
         board = self._tensorboard()

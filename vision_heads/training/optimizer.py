@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 
 import torch
@@ -11,21 +12,31 @@ from torch import Tensor, nn
 from vision_heads.training.config import OptimizerConfig
 
 
-def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Build the optimizer; only weights of two or more dimensions decay."""
+def make_optimizer(
+    network: nn.Module, config: OptimizerConfig, others: Sequence[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """Build the optimizer; only weights of two or more dimensions decay.
+
+    Args:
+        network: whose weights move.
+        config: how.
+        others: parameters beside the network's.
+    """
     decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
+    if others:
+        groups.append({"params": list(others), "weight_decay": 0.0})
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=True)
 
 
 def learning_rate(
-    config: OptimizerConfig, step: int, steps_per_epoch: int, total_steps: int
+    config: OptimizerConfig, step: float, steps_per_epoch: int, total_steps: int
 ) -> float:
     """Return the learning rate of a step: linear warm-up, then a cosine to `final`."""
     warmup = max(int(config.warmup_epochs * steps_per_epoch), config.warmup_steps)
@@ -45,13 +56,14 @@ class Ema:
     Args:
         network: whose weights are averaged; copied.
         decay: 0 keeps a plain copy of the latest weights.
+        still: names of tensors that do not move; they are never touched.
     """
 
     RAMP = 2000
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, still: Collection[str] = ()) -> None:
         self.network = deepcopy(network).eval().requires_grad_(False)
-        self.decay, self.updates = decay, 0
+        self.decay, self.updates, self.still = decay, 0, still
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
@@ -60,6 +72,8 @@ class Ema:
         keep = self.decay * (1 - math.exp(-self.updates / self.RAMP))
         new: dict[str, Tensor] = network.state_dict()
         for name, value in self.network.state_dict().items():
+            if name in self.still:
+                continue
             if value.is_floating_point():
                 value.lerp_(new[name], 1 - keep)
             else:

@@ -6,15 +6,15 @@ import base64
 import csv
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from vision_heads.data.sample import DataSplit
-from vision_heads.evaluation import protocols
 from vision_heads.evaluation.plots import write_plots
+from vision_heads.evaluation.protocols import score
 from vision_heads.evaluation.runner import options_for, predict_split
 from vision_heads.evaluation.scores import Scores
 from vision_heads.media.draw import contact_sheet
@@ -22,6 +22,7 @@ from vision_heads.network import load_network
 from vision_heads.runtime.predictor import Predictor
 from vision_heads.spec import ModelSpec
 from vision_heads.torch_engine import TorchEngine
+from vision_heads.training.seen import Seen
 from vision_heads.training.worst import draw_mistakes, worst
 
 _STYLE = """
@@ -33,28 +34,35 @@ td:first-child,th:first-child{text-align:left}pre{background:#f5f5f5;padding:1em
 
 
 def write_report(
-    out: Path, splits: Mapping[str, DataSplit], protocol: str, device: str = "cpu"
+    out: Path,
+    splits: Mapping[str, DataSplit],
+    protocols: Mapping[str, str],
+    seen: Sequence[Seen],
+    device: str = "cpu",
 ) -> Path:
     """Score the run's best weights once more and write everything a reader wants to see.
 
     Args:
         out: the run's folder, with results.csv and weights/.
         splits: validation split of each head that has one.
-        protocol: rules of the scoring.
+        protocols: rules of the scoring of each of these heads.
+        seen: how often the pictures of each head and card had their turn.
         device: where the network runs.
 
     Returns:
         `out`/report.html; it needs no other file. The pictures lie beside it too.
     """
     curves = out / "curves.png"
-    draw_curves(_rows(out / "results.csv"), curves)
+    rows = _rows(out / "results.csv")
+    draw_curves(rows, curves)
     weights = out / "weights" / ("best.safetensors" if splits else "last.safetensors")
     network = load_network(weights)
     spec = network.spec
     sections = [_head_line(spec, out), _figure("Training", curves)]
+    sections += [_seen_table(seen), _conflict_table(rows)]
     predictor = Predictor(TorchEngine(network, device=device))
     for name, split in splits.items():
-        sections += _head_section(predictor, name, split, protocol, out)
+        sections += _head_section(predictor, name, split, protocols[name], out)
     sections.append(f"<h2>Settings</h2><pre>{_settings(out)}</pre>")
     page = out / "report.html"
     title = html.escape(out.name)
@@ -70,7 +78,7 @@ def _head_section(
 ) -> list[str]:
     head = predictor.spec.head(name)
     run = predict_split(predictor, split, options_for(protocol), head=head)
-    scores = protocols.score(split, run.detections, protocol)
+    scores = score(split, run.detections, protocol)
     folder = out / "plots" / name
     plots = write_plots(scores, folder)
     confidence = scores.curves.best_confidence
@@ -106,17 +114,54 @@ def _head_line(spec: ModelSpec, out: Path) -> str:
 
 
 def _numbers(scores: Scores) -> str:
-    def row(name: str, numbers: Mapping[str, float]) -> str:
-        cells = "".join(f"<td>{_cell(column, value)}" for column, value in numbers.items())
-        return f"<tr><td>{html.escape(name)}{cells}"
+    return _table("", {"all": scores.numbers}) + _table("class", scores.classes)
 
-    def table(first: str, rows: Mapping[str, Mapping[str, float]]) -> str:
-        columns = list(next(iter(rows.values()), {}))
-        heads = "".join(f"<th>{html.escape(c)}" for c in columns)
-        body = "".join(row(name, numbers) for name, numbers in rows.items())
-        return f"<div class=wide><table><tr><th>{first}{heads}{body}</table></div>"
 
-    return table("", {"all": scores.numbers}) + table("class", scores.classes)
+def _table(first: str, rows: Mapping[str, Mapping[str, float]]) -> str:
+    columns = list(dict.fromkeys(column for numbers in rows.values() for column in numbers))
+    heads = "".join(f"<th>{html.escape(column)}" for column in columns)
+    body = ""
+    for name, numbers in rows.items():
+        cells = "".join(f"<td>{_cell(c, numbers.get(c, math.nan))}" for c in columns)
+        body += f"<tr><td>{html.escape(name)}{cells}"
+    return f"<div class=wide><table><tr><th>{first}{heads}{body}</table></div>"
+
+
+def _seen_table(seen: Sequence[Seen]) -> str:
+    """Say how often pictures had their turn; nothing is repeated or left out unseen."""
+    rows = "".join(
+        f"<tr><td>{html.escape(row.head)}<td style='text-align:left'>{html.escape(row.card)}"
+        f"<td>{row.pictures}<td>{row.least}<td>{row.median:g}<td>{row.most}<td>{row.total}"
+        f"<td>{row.never}"
+        for row in seen
+    )
+    return (
+        "<h2>How often each picture was seen</h2><p>Turns of its own; what mosaics and mixtures "
+        "add to other pictures is not counted.</p><div class=wide><table><tr><th>head"
+        "<th style='text-align:left'>card<th>pictures<th>min<th>median<th>max<th>total"
+        f"<th>never seen{rows}</table></div>"
+    )
+
+
+def _conflict_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Show the mean cosine of each pair of heads in each stage, where it was measured."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        for column, value in row.items():
+            if column.startswith("conflict/") and value:
+                _, stage, pair = column.split("/")
+                found.setdefault(stage, {}).setdefault(pair, []).append(float(value))
+    if not found:
+        return ""
+    means = {
+        stage: {pair: sum(values) / len(values) for pair, values in pairs.items()}
+        for stage, pairs in found.items()
+    }
+    return (
+        "<h2>Gradient conflict</h2><p>Cosine between the heads' gradients of each stage, mean "
+        "over the epochs: below 0, what helps one head harms the other.</p>"
+        + _table("stage", means)
+    )
 
 
 def _cell(column: str, value: float) -> str:
@@ -149,7 +194,9 @@ def draw_curves(rows: list[dict[str, str]], file: Path) -> None:
 
     names = list(dict.fromkeys(n for row in rows for n in row if n != "epoch"))
     wanted = [
-        n for n in names if n == "lr" or n.startswith("loss/") or n.endswith(("/AP50", "/AP"))
+        n
+        for n in names
+        if n == "lr" or n.startswith(("loss/", "weight/")) or n.endswith(("/AP50", "/AP"))
     ]
     columns = 3
     lines = math.ceil(len(wanted) / columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from vision_heads.data.check import apply_fixes
 from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError
 from vision_heads.training.config import TrainConfig, make_config, read_settings
+from vision_heads.training.seen import Seen, count_seen, write_seen
 from vision_heads.training.trainer import Trainer
 
 
@@ -79,8 +80,9 @@ def start_run(flags: Flags) -> dict[str, float]:
     # The other processes of a distributed run would delete what the first has begun to write.
     if not flags.resume and os.environ.get("RANK", "0") == "0":
         _claim(flags.out, flags.overwrite)
-    train = {n: read_data(head.data, head.train, config) for n, head in config.heads.items()}
-    val = {n: read_data(h.data[:1], h.val, config) for n, h in config.heads.items() if h.val}
+    parts = {n: read_parts(head.data, head.train, config) for n, head in config.heads.items()}
+    train = {name: join_parts(splits) for name, splits in parts.items()}
+    val = {n: read_parts(h.data[:1], h.val, config)[0] for n, h in config.heads.items() if h.val}
     trainer = Trainer(config, train, val, flags.out, flags.command, resume=flags.resume)
     if trainer.main:
         (flags.out / "config.yaml").write_text(config.to_yaml())
@@ -89,7 +91,9 @@ def start_run(flags: Flags) -> dict[str, float]:
     if trainer.main:
         from vision_heads.training.report import write_report  # noqa: PLC0415
 
-        page = write_report(flags.out, val, config.protocol, str(trainer.accelerator.device))
+        seen = _seen(trainer, parts)
+        protocols = {name: config.protocol_of(name) for name in val}
+        page = write_report(flags.out, val, protocols, seen, str(trainer.accelerator.device))
         trainer.journal.say(f"weights in {flags.out / 'weights'}; report: {page}")
     return figures
 
@@ -106,26 +110,46 @@ def _claim(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out}: cannot make this folder ({error.strerror})") from error
 
 
-def read_data(cards: Sequence[str], split: str, config: TrainConfig) -> DataSplit:
-    """Read a split of one or several cards as one, mended as the settings say.
+def read_parts(cards: Sequence[str], split: str, config: TrainConfig) -> list[DataSplit]:
+    """Read a split of each of a head's cards, mended as the settings say.
 
     Raises:
         UserError: broken labels remain, or the cards' classes differ.
     """
-    first, *others = [apply_fixes(load_split(card, split), config.fix) for card in cards]
-    for card, other in zip(cards[1:], others, strict=True):
-        if other.names != first.names:
-            raise UserError(f"{card}: its classes {list(other.names)} are not those of {cards[0]}")
-    if not others:
-        return first
-    parts = [first, *others]
+    parts = [apply_fixes(load_split(card, split), config.fix) for card in cards]
+    for card, part in zip(cards, parts, strict=True):
+        if part.names != parts[0].names:
+            raise UserError(f"{card}: its classes {list(part.names)} are not those of {cards[0]}")
+    return parts
+
+
+def join_parts(parts: Sequence[DataSplit]) -> DataSplit:
+    """Make one data set of several with the same classes, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
     return replace(
-        first,
+        parts[0],
         name=" + ".join(part.name for part in parts),
         samples=[sample for part in parts for sample in part.samples],
         problems=[problem for part in parts for problem in part.problems],
         terms="; ".join(dict.fromkeys(part.terms for part in parts if part.terms)),
     )
+
+
+def _seen(trainer: Trainer, parts: Mapping[str, Sequence[DataSplit]]) -> list[Seen]:
+    """Count, print and write how often each head and card was seen."""
+    cards = {
+        name: [
+            (card, len(part.samples))
+            for card, part in zip(trainer.config.heads[name].data, splits, strict=True)
+        ]
+        for name, splits in parts.items()
+    }
+    rows = count_seen(trainer.loader.turns(trainer.epoch), cards)
+    write_seen(rows, trainer.out / "seen.csv")
+    for row in rows:
+        trainer.journal.say(str(row))
+    return rows
 
 
 def _announce(trainer: Trainer, train: dict[str, DataSplit], val: dict[str, DataSplit]) -> None:

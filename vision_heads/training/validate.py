@@ -30,29 +30,36 @@ def validate(
     for name, split in splits.items():
         head = network.spec.head(name)
         journal.say(f"validate {name} on {len(split.samples)} pictures of {split.name}")
-        run = predict_split(predictor, split, options_for(config.protocol), head=head)
-        numbers = kind_of(head.kind).evaluate(split, run.detections, config.protocol)
+        protocol = config.protocol_of(name)
+        run = predict_split(predictor, split, options_for(protocol), head=head)
+        numbers = kind_of(head.kind).evaluate(split, run.detections, protocol)
         figures |= {f"{name}/{key}": value for key, value in numbers.items()}
     return figures
 
 
-def fitness(figures: Mapping[str, float], splits: Mapping[str, DataSplit]) -> float:
-    """Say in one number how good validated weights are, 0..100, to keep the best.
+def marks(figures: Mapping[str, float], splits: Mapping[str, DataSplit]) -> dict[str, float]:
+    """Say in one number how good each head is, 0..100.
 
     Args:
         figures: of `validate`.
         splits: what each head was validated on.
 
     Returns:
-        The heads' mean AP50; where poses were judged it is taken times 1 - MAE / 90 degrees, so
-        that weights which find heads but not their poses are not the best.
+        AP50; where poses were judged it is taken times 1 - MAE / 90 degrees, so that weights
+        which find heads but not their poses are not good.
     """
-    marks = []
+    found: dict[str, float] = {}
     for head, split in splits.items():
         mark = figures.get(f"{head}/AP50", 0.0)
         posed = any(sample.rotations is not None for sample in split.samples)
         if posed and f"{head}/matched" in figures:
             # No error given: nothing was matched.
             mark *= max(0.0, 1 - figures.get(f"{head}/mae", 90.0) / 90)
-        marks.append(mark)
-    return sum(marks) / max(len(marks), 1)
+        found[head] = mark
+    return found
+
+
+def fitness(figures: Mapping[str, float], splits: Mapping[str, DataSplit]) -> float:
+    """Return the mean of the heads' `marks`, to keep the best weights."""
+    found = marks(figures, splits)
+    return sum(found.values()) / max(len(found), 1)

@@ -23,6 +23,7 @@ class DetectKind:
 
     name = "detect"
     outputs: tuple[str, ...] = ("boxes", "scores")
+    protocol = "coco"
 
     def check(self, spec: HeadSpec) -> None:
         """Raise `UserError` naming the option that this kind does not know or accept."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vision_heads._ultralytics import Conv, DWConv
 from vision_heads.heads.base import Targets
 from vision_heads.heads.detect.anchors import Grid, centers_and_strides, distances_to_boxes
+from vision_heads.heads.detect.distil import distil_detect
 from vision_heads.heads.detect.loss import DetectLoss
 from vision_heads.heads.detect.options import DetectOptions, options_of
 from vision_heads.spec import HeadSpec
@@ -34,6 +35,7 @@ class DetectHead(nn.Module):
     ) -> None:
         super().__init__()
         options = options or options_of(spec, DetectOptions)
+        self.options = options
         self.levels = spec.levels
         self.reg_max = options.reg_max
         self.classes = len(spec.classes)
@@ -79,6 +81,10 @@ class DetectHead(nn.Module):
         """Raw predictions and targets to weighted losses "box", "class" and "dfl"."""
         losses: dict[str, Tensor] = self.criterion(raw, targets)
         return losses
+
+    def distil(self, raw: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weighted losses "class" and "dfl" against a teacher's raw predictions."""
+        return distil_detect(raw, teacher, self.levels, self.options)
 
     def export(self, raw: Mapping[str, Tensor], candidates: int) -> dict[str, Tensor]:
         """Choose the candidates by their best class, then decode only those.

@@ -24,6 +24,7 @@ class HeadPoseKind:
 
     name = "headpose"
     outputs: tuple[str, ...] = ("boxes", "scores", "rotation")
+    protocol = "headpose"
 
     def check(self, spec: HeadSpec) -> None:
         """Raise `UserError` naming the option that this kind does not know or accept."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vision_heads.heads.detect.module import DetectHead, narrow_branch
 from vision_heads.heads.detect.options import options_of
+from vision_heads.heads.headpose.distil import distil_rotation
 from vision_heads.heads.headpose.loss import HeadPoseLoss
 from vision_heads.heads.headpose.options import HeadPoseOptions
 from vision_heads.heads.headpose.rotate import from_columns, from_euler_shares
@@ -30,6 +31,7 @@ class HeadPoseHead(DetectHead):
     def __init__(self, spec: HeadSpec, channels: Mapping[int, int]) -> None:
         options = options_of(spec, HeadPoseOptions)
         super().__init__(spec, channels, options)
+        self.pose_options = options
         self.representation = options.representation
         outputs = 6 if self.representation == "6d" else 3
         self.rotation_branches = nn.ModuleDict(
@@ -57,6 +59,12 @@ class HeadPoseHead(DetectHead):
         for level in self.levels:
             raw[f"rotation/{level}"] = self.rotation_branches[f"p{level}"](features[level])
         return raw
+
+    def distil(self, raw: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a detect head's losses and "rotation", against a teacher's raw predictions."""
+        losses = super().distil(raw, teacher)
+        losses["rotation"] = distil_rotation(raw, teacher, self.levels, self.pose_options)
+        return losses
 
     def export(self, raw: Mapping[str, Tensor], candidates: int) -> dict[str, Tensor]:
         """Choose candidates by score, then decode the boxes and rotations of those alone.

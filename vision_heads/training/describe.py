@@ -1,0 +1,46 @@
+"""From the settings of a run to the description of the model it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vision_heads.data.sample import DataSplit
+from vision_heads.spec import HeadSpec, InputSpec, ModelSpec
+from vision_heads.training.config import TrainConfig
+from vision_heads.version import __version__
+
+
+def build_spec(config: TrainConfig, splits: Mapping[str, DataSplit], command: str) -> ModelSpec:
+    """Describe the model that a run trains; data, terms, seed and command go into provenance."""
+    heads = tuple(
+        HeadSpec(
+            name=name,
+            kind=head.kind,
+            classes=splits[name].names,
+            category_ids=splits[name].category_ids,
+            levels=head.levels,
+            options=head.options,
+        )
+        for name, head in config.heads.items()
+    )
+    provenance = {
+        "program": f"vision_heads {__version__}",
+        "command": command,
+        "data": "; ".join(f"{n}: {s.name} ({len(s.samples)} pictures)" for n, s in splits.items()),
+        "terms": "; ".join(sorted({s.terms for s in splits.values() if s.terms})),
+        "seed": str(config.seed),
+        "epochs": str(config.epochs),
+        **({"init": config.init} if config.init else {}),
+        **config.terms,
+    }
+    height, width = config.imgsz
+    return ModelSpec(
+        size=config.size,
+        fusion=config.fusion,
+        activation=config.activation,
+        candidates=config.candidates,
+        input=InputSpec(height=height, width=width),
+        heads=heads,
+        branches=config.branches,
+        provenance=provenance,
+    )
