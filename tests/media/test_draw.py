@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from vision_heads.media import draw
 from vision_heads.media.draw import (
     class_color,
     contact_sheet,
@@ -112,6 +113,20 @@ def test_two_heads_share_no_color() -> None:
     # The legend would lie on one of the boxes only if every corner were taken.
     assert tuple(out[10, 10]) == class_color(0)
     assert tuple(out[100, 100]) == class_color(len(NAMES))
+
+
+def test_the_legend_says_whose_class_it_is_where_there_are_several_heads(monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(draw, "draw_legend", lambda image, entries, avoid: seen.append(entries))
+    found = Detections([[10, 10, 18, 18]], [0.9], [0], NAMES)
+    draw_result(grey(), Result({"a": found}, 320, 240))
+    draw_result(grey(), Result({"a": found, "b": found}, 320, 240))
+    # Also where only one of them found something: a film's legend must not jump.
+    draw_result(grey(), Result({"a": found, "b": found[:0]}, 320, 240))
+    name = NAMES[0]
+    assert [list(entries) for entries in seen] == [
+        [name], [f"a: {name}", f"b: {name}"], [f"a: {name}"]
+    ]  # fmt: skip
 
 
 def test_the_legend_goes_where_no_boxes_are() -> None:

@@ -7,13 +7,13 @@ on whole pixels, so that a box of 5 pixels still shows the object inside it.
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_heads.media.colors import Color, class_color
 from vision_heads.media.pose import AXES, draw_axes
 from vision_heads.results import Result
 
@@ -27,45 +27,10 @@ __all__ = [
     "draw_result",
 ]
 
-Color = tuple[int, int, int]
-"""Blue, green, red, 0..255."""
-
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _INK: Color = (24, 24, 24)
 _PAPER: Color = (250, 250, 250)
 _SHEET: Color = (40, 40, 40)
-
-# Hues of Okabe and Ito's and Paul Tol's schemes for colour-blind readers, raised in lightness
-# where the original would vanish on asphalt or leaves. RGB.
-_PALETTE = (
-    (255, 176, 0),  # orange
-    (86, 200, 255),  # sky blue
-    (255, 90, 60),  # vermilion
-    (0, 214, 160),  # bluish green
-    (244, 240, 66),  # yellow
-    (226, 120, 210),  # reddish purple
-    (60, 120, 255),  # blue
-    (255, 255, 255),  # white
-    (190, 140, 255),  # lavender
-    (170, 220, 80),  # lime
-    (255, 170, 187),  # pink
-    (0, 170, 190),  # teal
-)
-
-
-def class_color(index: int) -> Color:
-    """Return the colour of class `index`, BGR: always the same one, and never a repeated one.
-
-    The first twelve are told apart by colour-blind readers too; later ones walk around the
-    colour circle by the golden angle with changing lightness.
-    """
-    if 0 <= index < len(_PALETTE):
-        red, green, blue = _PALETTE[index]
-        return blue, green, red
-    hue = (index * 0.61803398875) % 1.0
-    rgb = colorsys.hls_to_rgb(hue, (0.45, 0.6, 0.75)[index % 3], 0.85)
-    red, green, blue = (round(channel * 255) for channel in rgb)
-    return blue, green, red
 
 
 def draw_boxes(
@@ -116,7 +81,7 @@ def draw_result(image: NDArray[np.uint8], result: Result) -> NDArray[np.uint8]:
     Head poses are drawn as axes; see `vision_heads.media.pose.draw_axes`.
 
     Colours go by class; classes of a second head follow those of the first, so no two classes
-    of a model share one.
+    of a model share one. With several heads the legend says whose each class is.
 
     Args:
         image: (H, W, 3) BGR uint8, the picture `result` was found in.
@@ -128,11 +93,12 @@ def draw_result(image: NDArray[np.uint8], result: Result) -> NDArray[np.uint8]:
     scores: list[float] = []
     legend: dict[str, tuple[Color, int | None]] = {}
     first = 0
+    several = len(result.heads) > 1
     for head, found in result.heads.items():
         counts = np.bincount(found.class_id, minlength=len(found.names))
         for index, name in enumerate(found.names):
             if counts[index]:
-                entry = f"{head}: {name}" if name in legend else name
+                entry = f"{head}: {name}" if several else name
                 legend[entry] = (class_color(first + index), int(counts[index]))
         for row, (box, score, label) in enumerate(
             zip(found.xyxy, found.score, found.class_id, strict=True)
