@@ -45,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("detect", "train", "eval", "export", "info", "data")
+COMMANDS = ("detect", "serve", "train", "eval", "export", "info", "data", "heads")
 """Each names a module of `vision_heads.cli` with a function `register(app)`."""
 
 

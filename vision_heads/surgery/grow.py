@@ -139,12 +139,12 @@ def _check_branch(spec: ModelSpec, head: str, branch: str | None) -> None:
 
 
 def _provenance(base: Model, added: Sequence[str], new: dict[str, str]) -> dict[str, str]:
-    """The base's, with the new heads' training beside it under the heads' names."""
+    """The base's, with the new heads' training beside it."""
     names = ", ".join(added)
     found = dict(base.spec.provenance)
     training = {key: value for key, value in new.items() if key not in ("data", "terms")}
     if training:
-        found[names] = "; ".join(f"{key}: {value}" for key, value in training.items())
+        found[f"added {names}"] = "; ".join(f"{key}: {value}" for key, value in training.items())
     for key in ("data", "terms"):
         if united(found.get(key), new.get(key)):
             found[key] = united(found.get(key), new.get(key))

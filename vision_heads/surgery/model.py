@@ -41,9 +41,14 @@ def read_model(path: str | Path) -> Model:
     """
     path = Path(path)
     network = load_network(path)
+    return Model(path, network.spec, stored_state(network), is_half(path))
+
+
+def is_half(path: Path) -> bool:
+    """Whether a readable weight file stores FP16 and nothing finer."""
     with safe_open(path, framework="pt") as file:
         kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-    return Model(path, network.spec, stored_state(network), kinds <= {"F16", *_INTEGERS})
+    return kinds <= {"F16", *_INTEGERS}
 
 
 def stored_state(network: Network) -> dict[str, Tensor]:

@@ -7,22 +7,45 @@ they computed before it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vision_heads.errors import UserError, require
-from vision_heads.network import Network
+from vision_heads.network import Network, read_spec
 from vision_heads.spec import ModelSpec
 from vision_heads.surgery.compose import first_difference
 from vision_heads.surgery.grow import Growth, grow
-from vision_heads.surgery.model import read_model, stored_state
-
-if TYPE_CHECKING:
-    from vision_heads.training.config import TrainConfig
+from vision_heads.surgery.model import is_half, read_model, stored_state
+from vision_heads.training.config import TrainConfig
 
 _OF_THE_BASE = ("size", "fusion", "activation", "candidates")
+
+
+def complete(settings: dict[str, Any], model: Path) -> None:
+    """Fill up the settings of a run that adds heads with the model's own, in place.
+
+    Args:
+        settings: nested plain values, as given.
+        model: the weights that get the heads.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    spec = read_spec(model)
+    for field in _OF_THE_BASE:
+        settings.setdefault(field, getattr(spec, field))
+    settings.setdefault("imgsz", [spec.input.height, spec.input.width])
+    settings.setdefault("keep_half", is_half(model))
+    add_to = settings.setdefault("add_to", {})
+    heads = settings.get("heads")
+    require(isinstance(add_to, dict), "add_to: must be settings: branch, like")
+    add_to["model"] = str(model)
+    for head in heads.values() if isinstance(heads, dict) else ():
+        if isinstance(head, dict):
+            head.setdefault("levels", list(spec.levels))
 
 
 def growth_of(config: TrainConfig, new: ModelSpec) -> Growth | None:
@@ -57,6 +80,16 @@ def grown_network(growth: Growth) -> Network:
     network = Network(growth.spec)
     network.load_state_dict(growth.start, strict=False)
     return network
+
+
+def described(network: Network, growth: Growth) -> str:
+    """Say in one line what is added to what, and how much of it is trained."""
+    counts = {name: value.numel() for name, value in network.named_parameters()}
+    trained = sum(count for name, count in counts.items() if name not in growth.frozen)
+    return (
+        f"add {', '.join(growth.added)} to {growth.base.file}: {trained:,} of "
+        f"{sum(counts.values()):,} parameters are trained, the others stay as they are"
+    )
 
 
 def freeze(network: nn.Module, growth: Growth) -> None:
