@@ -100,7 +100,8 @@ def test_a_dead_camera_and_a_slow_output_do_not_slow_the_others():
     pipeline.stop()
     assert time.monotonic() - begin < 4  # although "hung" does not come back
     hung.set()
-    assert len(out.indices("good")) > 50 > 10 > len(out.indices("slow")) > 1
+    assert len(out.indices("good")) > 50
+    assert 1 < len(out.indices("slow")) < 10
     assert pipeline.stats()["hung"]["state"] == "ended"
 
 

@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.media.clips import number_in, numbered
+from vision_heads.errors import UserError
+from vision_heads.geometry.rotations import from_euler
+from vision_heads.media.frames import Frame
+from vision_heads.media.video import find_videos, open_video
+from vision_heads.results import Detections, Result
+from vision_heads.stream import lines as text
+from vision_heads.stream.guard import OutputBrokenError
+from vision_heads.stream.seen import Event, Seen
+from vision_heads.stream.snapshots import Snapshots, snapshot_name
+from vision_heads.stream.spool import Spool
+from vision_heads.stream.video import VideoFiles
+from vision_heads.stream.webhooks import Webhook
+
+
+def seen(index=0, seconds=None, source="gate", image=None, track=None, pose=False):
+    image = numbered(index) if image is None else image
+    rotation = from_euler(np.array([[10.0, -20.0, 5.0], [np.nan] * 3])) if pose else None
+    found = Detections(
+        np.array([[10, 20, 50, 80], [1, 2, 3, 4.5]]), [0.9, 0.5], [0, 1], ("car", "van"), (4, 5),
+        rotation, track,
+    )  # fmt: skip
+    moment = index / 25 if seconds is None else seconds
+    frame = Frame(source, index, moment, 1.7e9 + moment, image)
+    return Seen(frame, Result({"aerial": found}, image.shape[1], image.shape[0], source))
+
+
+def full(tmp_path: Path, name: str) -> Path:
+    """A file on a disk without room."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    path = tmp_path / name
+    path.symlink_to("/dev/full")
+    return path
+
+
+def test_json_lines_are_as_documented_and_there_at_once(tmp_path):
+    output = text.JsonLines(tmp_path / "deep" / "a.jsonl")
+    output.frame(seen(3, track=[7, -1]))
+    output.frame(seen(4, pose=True))
+    first, second = map(json.loads, (tmp_path / "deep" / "a.jsonl").read_text().splitlines())
+    assert first == {
+        "source": "gate",
+        "frame": 3,
+        "time": 0.12,
+        "received": 1700000000.12,
+        "heads": {
+            "aerial": [
+                {"class": "car", "score": 0.9, "box": [10, 20, 50, 80], "track": 7},
+                {"class": "van", "score": 0.5, "box": [1, 2, 3, 4.5], "track": None},
+            ]
+        },
+    }
+    poses = [record["euler"] for record in second["heads"]["aerial"]]
+    assert poses == [[10, -20, 5], None]
+    output.close()
+    output.close()
+    again = text.JsonLines(tmp_path / "deep" / "a.jsonl", append=True)
+    again.frame(seen(5))
+    again.close()
+    assert len((tmp_path / "deep" / "a.jsonl").read_text().splitlines()) == 3
+
+
+def test_csv_has_a_line_a_detection(tmp_path):
+    for _ in range(2):
+        output = text.CsvLines(tmp_path / "a.csv", append=True)
+        output.frame(seen(3, track=[7, -1], pose=True))
+        output.close()
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 and tuple(rows[0]) == text.CSV_COLUMNS
+    assert (rows[0]["track"], rows[1]["track"], rows[0]["yaw"], rows[1]["yaw"]) == (
+        "7", "", "-20.0", "",
+    )  # fmt: skip
+    assert (rows[0]["frame"], rows[0]["class"], rows[0]["category_id"], rows[0]["x2"]) == (
+        "3", "car", "4", "50.0",
+    )  # fmt: skip
+
+
+def test_mot_text(tmp_path):
+    output = text.MotLines(tmp_path / "a.txt", ["gate", "yard"], ["aerial"])
+    output.frame(seen(0, track=[7, -1]))
+    output.frame(seen(0, source="yard"))
+    output.end("gate")
+    output.close()
+    assert (tmp_path / "a-gate.txt").read_text() == (
+        "1,7,10.00,20.00,40.00,60.00,0.90000,-1,-1,-1\n"
+    )
+    assert (tmp_path / "a-yard.txt").read_text().splitlines()[1].startswith("1,-1,1.00,2.00,2.00")
+    assert text.inserted(Path("x/o.txt"), "s", "h") == Path("x/o-s-h.txt")
+
+
+def test_a_full_disk_is_named_and_takes_nothing_along(tmp_path):
+    output = text.JsonLines(full(tmp_path, "a.jsonl"))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"a\.jsonl: cannot be written: No space left"):
+            output.frame(seen())
+    output.close()
+
+
+def test_a_line_that_did_not_fit_leaves_no_half(tmp_path, monkeypatch):
+    output = text.JsonLines(tmp_path / "a.jsonl")
+    output.frame(seen(0))
+    write, calls = os.write, []
+
+    def short(file, data):
+        calls.append(len(data))
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return write(file, bytes(data)[:10])
+
+    monkeypatch.setattr(text.os, "write", short)
+    with pytest.raises(UserError, match="No space left"):
+        output.frame(seen(1))
+    monkeypatch.setattr(text.os, "write", write)
+    output.frame(seen(2))
+    output.close()
+    records = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [record["frame"] for record in records] == [0, 2]
+
+
+@pytest.mark.parametrize("place", ["a.jpg", "a.mp4", "file/a.jsonl", "."])
+def test_places_that_cannot_be_are_named(tmp_path, place, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    with pytest.raises(UserError):
+        text.JsonLines(Path(place))
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_videos_keep_the_times_of_their_source(tmp_path, live, suffix):
+    pytest.importorskip("av")
+    times = [0, 0.04, 0.5, 0.54, 2.0]
+    output = VideoFiles(tmp_path / f"a{suffix}", ["gate"], live)
+    for index, moment in enumerate(times):
+        output.frame(seen(index, moment))
+    output.end("gate")
+    output.close()
+    frames = list(open_video(find_videos([str(tmp_path / f"a{suffix}")])[0]))
+    assert [round(frame.time, 3) for frame in frames] == times
+
+
+def test_what_is_drawn_is_in_the_video_whatever_its_size(tmp_path):
+    pytest.importorskip("av")
+    output = VideoFiles(tmp_path / "a.mp4", ["gate", "yard"], False)
+    for source, shape in (("gate", (97, 129)), ("yard", (96, 128))):
+        for index in range(5):
+            picture = np.full((*shape, 3), 200, np.uint8)
+            output.frame(seen(index, source=source, image=picture))
+    output.frame(seen(5, source="yard", image=np.full((200, 200, 3), 200, np.uint8)))
+    output.close()
+    frames = list(open_video(find_videos([str(tmp_path / "a-gate.mp4")])[0]))
+    assert len(frames) == 5 and frames[0].image.shape == (98, 130, 3)
+    box = frames[4].image[22:78, 10:12].astype(int)
+    assert np.abs(box - 200).max() > 40  # a line where the picture was plain
+    frames = list(open_video(find_videos([str(tmp_path / "a-yard.mp4")])[0]))
+    assert len(frames) == 6 and frames[5].image.shape == (96, 128, 3)
+
+
+def test_without_h264_it_is_mpeg4_and_said(tmp_path, monkeypatch):
+    av = pytest.importorskip("av")
+    monkeypatch.setattr("vision_heads.stream.video.CODECS", ("mpeg4",))
+    lines = []
+    output = VideoFiles(tmp_path / "a.mp4", ["gate"], False, lines.append)
+    for index in range(5):
+        output.frame(seen(index))
+    output.close()
+    assert "no H.264 encoder" in lines[0]
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert file.streams.video[0].codec_context.name == "mpeg4"
+        assert len(list(file.decode(video=0))) == 5
+
+
+def test_a_video_on_a_full_disk_is_given_up_with_a_line(tmp_path):
+    pytest.importorskip("av")
+    output = VideoFiles(full(tmp_path, "a.mp4"), ["gate"], False)
+    rng = np.random.default_rng(0)
+    with pytest.raises(OutputBrokenError, match=r"a\.mp4: cannot be written: no space left"):
+        for index in range(200):
+            output.frame(seen(index, image=rng.integers(0, 255, (240, 320, 3), np.uint8)))
+        output.close()
+
+
+def test_a_video_that_cannot_be_opened_is_found_out_at_once(tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "file").write_text("")
+    for place, message in (("file/a.mp4", "cannot be written"), ("a.webm", "are written as")):
+        with pytest.raises(UserError, match=message):
+            VideoFiles(tmp_path / place, ["gate"], False)
+
+
+def test_snapshots_show_the_object(tmp_path):
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[40:60, 100:140] = 255
+    output = Snapshots(tmp_path / "shots")
+    shot = seen(12, image=image)
+    event = Event.at("zone_entered", shot.frame, head="aerial", box=(100, 40, 140, 60))
+    output.event(event, image)
+    output.event(Event("source_lost", "gate"), None)
+    (file,) = (tmp_path / "shots").rglob("*.jpg")
+    assert file == tmp_path / "shots" / snapshot_name(event)
+    saved = cv2.imread(str(file))
+    assert saved.shape == (26, 52, 3) and saved[13, 26].min() > 200 and saved[0, 0].max() < 60
+    outside = Event.at("x", shot.frame, box=(190, 90, 300, 400))
+    output.event(outside, image)
+    assert (tmp_path / "shots" / snapshot_name(outside)).is_file()
+
+
+def test_events_are_plain_records(tmp_path):
+    event = Event.at("line_crossed", seen(12).frame, head="aerial", track=3, data={"line": "door"})
+    output = text.EventLines(tmp_path / "events.jsonl")
+    output.event(event, None)
+    output.close()
+    record = json.loads((tmp_path / "events.jsonl").read_text())
+    assert record == {
+        "id": event.id, "event": "line_crossed", "source": "gate", "received": 1700000000.48,
+        "time": 0.48, "frame": 12, "head": "aerial", "track": 3, "line": "door",
+    }  # fmt: skip
+
+
+def test_a_spool_gives_out_everything_once_over_restarts(tmp_path, monkeypatch):
+    monkeypatch.setattr("vision_heads.stream.spool.SEGMENT", 200)
+    chance, given, number = random.Random(0), [], 0
+    for _ in range(20):
+        spool = Spool(tmp_path)
+        for _ in range(chance.randrange(12)):
+            spool.append({"n": number})
+            number += 1
+        for _ in range(chance.randrange(12)):
+            record = spool.first()
+            if record is not None:
+                given.append(record["n"])
+                spool.taken()
+        assert len(spool) == number - len(given)
+        spool.close()
+    spool = Spool(tmp_path)
+    while (record := spool.first()) is not None:
+        given.append(record["n"])
+        spool.taken()
+    assert given == list(range(number)) and number > 60
+    assert len(list(tmp_path.glob("events-*"))) == 1  # what was delivered takes no room
+
+
+def test_a_spool_mends_a_line_that_a_crash_tore(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append({"n": 1})
+    spool.close()
+    with (tmp_path / "events-00000001.jsonl").open("ab") as file:
+        file.write(b'{"n": 2, "half')
+    spool = Spool(tmp_path)
+    assert spool.torn == 1 and len(spool) == 1
+    spool.append({"n": 3})
+    assert [spool.first(), spool.taken(), spool.first()] == [{"n": 1}, None, {"n": 3}]
+
+
+def test_a_spool_belongs_to_one_program_and_can_be_full(tmp_path):
+    pytest.importorskip("fcntl")
+    spool = Spool(tmp_path / "s")
+    with pytest.raises(UserError, match="another program uses this spool"):
+        Spool(tmp_path / "s")
+    full(tmp_path / "s", "events-00000001.jsonl")
+    with pytest.raises(UserError, match="cannot be written: No space left"):
+        spool.append({"n": 1})
+
+
+class _Receiver:
+    """A receiver that can be away; answers as told."""
+
+    def __init__(self, port=0):
+        self.got, self.answers, self.headers = [], [], []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                code = outer.answers.pop(0) if outer.answers else 200
+                outer.headers.append(self.headers)
+                if code == 200:
+                    outer.got.append(body)
+                self.send_response(code)
+                if code == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def hook(port, folder, lines, **more):
+    url = f"http://me:hidden@127.0.0.1:{port}/in?token=hidden"
+    return Webhook(url, folder, report=lines.append, first=0.02, most=0.05, timeout=2, **more)
+
+
+def test_a_webhook_loses_nothing_while_the_receiver_is_down_nor_over_a_restart(tmp_path):
+    receiver, lines = _Receiver(), []
+    port = receiver.port
+    output = hook(port, tmp_path, lines, snapshots=True)
+    shot = seen(3)
+    output.event(Event.at("e", shot.frame, data={"n": 0}), shot.frame.image)
+    _until(lambda: len(receiver.got) == 1)
+    assert receiver.got[0]["n"] == 0 and receiver.got[0]["snapshot"].startswith("gate/00000003-e-")
+    assert receiver.headers[0]["Authorization"] == "Basic bWU6aGlkZGVu"
+    receiver.close()
+    for number in range(1, 6):
+        output.event(Event("e", "gate", data={"n": number}), None)
+    _until(lambda: any("takes no events" in line for line in lines))
+    output.close()
+    assert "5 events wait" in lines[-1]
+    receiver = _Receiver(port)
+    receiver.answers = [503, 200, 429]
+    output = hook(port, tmp_path, lines)
+    _until(lambda: len(receiver.got) == 5)
+    output.close()
+    receiver.close()
+    assert [record["n"] for record in receiver.got] == [1, 2, 3, 4, 5]
+    assert any("5 events of an earlier run" in line for line in lines)
+    assert any("takes events again" in line for line in lines)
+    assert "hidden" not in "".join(lines) + output.name
+
+
+def test_what_a_receiver_refuses_for_good_is_kept_and_the_next_goes_on(tmp_path):
+    receiver, lines = _Receiver(), []
+    receiver.answers = [400, 302]
+    output = hook(receiver.port, tmp_path, lines)
+    for number in range(3):
+        output.event(Event("e", "gate", data={"n": number}), None)
+    _until(lambda: receiver.got)
+    output.close()
+    receiver.close()
+    assert [record["n"] for record in receiver.got] == [2]
+    kept = [json.loads(line)["n"] for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
+    assert kept == [0, 1] and sum("answers with 400" in line for line in lines) == 1
+
+
+def test_webhooks_are_http(tmp_path):
+    with pytest.raises(UserError, match="webhooks are http or https"):
+        Webhook("ftp://u:pw@x", tmp_path)
+
+
+def _until(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_numbers_survive_coding(tmp_path):
+    """The clips of these tests can tell frames apart: else the tests above prove nothing."""
+    pytest.importorskip("av")
+    output = VideoFiles(tmp_path / "a.mp4", ["gate"], False)
+    for index in range(6):
+        plain = seen(index)
+        plain.result.heads.clear()
+        output.frame(plain)
+    output.close()
+    frames = open_video(find_videos([str(tmp_path / "a.mp4")])[0])
+    assert [number_in(frame.image) for frame in frames] == list(range(6))

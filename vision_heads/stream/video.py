@@ -1,0 +1,161 @@
+"""Annotated video files with the source's own timestamps, by PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vision_heads.errors import require
+from vision_heads.geometry.letterbox import letterbox
+from vision_heads.media.frames import Pixels
+from vision_heads.media.sinks import named_errors
+from vision_heads.media.video_av import reason_of, require_av
+from vision_heads.stream.guard import OutputBrokenError
+from vision_heads.stream.lane import Report
+from vision_heads.stream.lines import inserted
+from vision_heads.stream.seen import Event, Seen
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+"""Containers that keep every frame's own time."""
+
+CODECS = ("libx264", "libopenh264", "h264_nvenc", "mpeg4")
+"""Encoders in the order of preference; all but the last write H.264."""
+
+TICKS = 60_000
+"""Times are whole 60,000ths of a second: exact for the usual rates, and MPEG-4 takes no more."""
+
+
+class VideoFiles:
+    """A video of what was seen, drawn; with several sources, a file each.
+
+    Sizes may change (a camera set up anew): later pictures are fitted into the size of the first.
+
+    Args:
+        path: of the file; with several sources, their names are put in.
+        sources: their ids.
+        live: sources without an end: their files are written in fragments, which keeps memory
+            flat and leaves a file that plays even after a power cut.
+        report: takes a line when H.264 is not to be had.
+
+    Raises:
+        UserError: a file cannot be written, or its suffix is none of `SUFFIXES`.
+    """
+
+    def __init__(
+        self, path: Path, sources: Sequence[str], live: bool, report: Report = lambda line: None
+    ) -> None:
+        av = require_av()
+        require(
+            path.suffix.lower() in SUFFIXES,
+            f"{path}: videos are written as {', '.join(SUFFIXES)}",
+        )
+        self.name = str(path)
+        self._live = live
+        self._codecs = [name for name in CODECS if name in av.codecs_available]
+        self._report = report
+        several = len(sources) > 1
+        self._paths = {name: inserted(path, name) if several else path for name in sources}
+        for file in self._paths.values():
+            # Finds out now, not at the first picture, that nothing can be written here.
+            with named_errors(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.open("wb").close()
+        self._open: dict[str, _Encoder] = {}
+
+    def frame(self, seen: Seen) -> None:
+        """Draw and write a frame; the first one opens the file."""
+        source, picture = seen.frame.source, seen.drawn()
+        if source not in self._open:
+            self._open[source] = self._begin(self._paths[source], picture)
+        self._open[source].add(picture, seen.frame.time)
+
+    def event(self, event: Event, image: Pixels | None) -> None:
+        """Leave events out."""
+
+    def end(self, source: str) -> None:
+        """Finish the source's file: it plays."""
+        if source in self._open:
+            self._open.pop(source).close()
+
+    def close(self) -> None:
+        """Finish every file."""
+        for source in list(self._open):
+            self.end(source)
+
+    def _begin(self, path: Path, picture: Pixels) -> _Encoder:
+        av = require_av()
+        problem = "no encoder"
+        for codec in list(self._codecs):
+            try:
+                encoder = _Encoder(path, codec, picture.shape[1], picture.shape[0], self._live)
+            except (av.FFmpegError, ValueError) as error:
+                problem = reason_of(error)
+                # An encoder may be compiled in and yet not run: no driver, no such size.
+                self._codecs = [name for name in self._codecs if name != codec] or self._codecs
+                continue
+            if codec == "mpeg4":
+                self._report(f"{path}: this PyAV has no H.264 encoder; written as MPEG-4 Part 2")
+            return encoder
+        raise OutputBrokenError(f"{path}: cannot be written: {problem}")
+
+
+class _Encoder:
+    """One file being written."""
+
+    def __init__(self, path: Path, codec: str, width: int, height: int, live: bool) -> None:
+        av = require_av()
+        self._path = path
+        # Encoders want even sides.
+        self._size = (height + height % 2, width + width % 2)
+        fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        mp4 = path.suffix.lower() != ".mkv"
+        self._file = av.open(str(path), "w", options=fragments if live and mp4 else {})
+        self._stream: Any = self._file.add_stream(codec, rate=25)
+        self._stream.height, self._stream.width = self._size
+        self._stream.pix_fmt = "yuv420p"
+        self._base = Fraction(1, TICKS)
+        self._stream.codec_context.time_base = self._stream.time_base = self._base
+        self._stream.codec_context.gop_size = 50
+        quality = {"preset": "veryfast", "crf": "23"} if codec == "libx264" else {"qscale": "4"}
+        self._stream.options = quality
+        if codec == "mpeg4":
+            self._stream.bit_rate = max(width * height * 6, 400_000)
+        self._stream.codec_context.open()
+        self._last = -1
+
+    def add(self, picture: Pixels, seconds: float) -> None:
+        av = require_av()
+        frame = av.VideoFrame.from_ndarray(self._fitted(picture), format="bgr24")
+        self._last = max(round(seconds * TICKS), self._last + 1)
+        frame.pts, frame.time_base = self._last, self._base
+        try:
+            self._file.mux(self._stream.encode(frame))
+        except (av.FFmpegError, OSError) as error:
+            raise self._broken(error) from error
+
+    def close(self) -> None:
+        av = require_av()
+        try:
+            self._file.mux(self._stream.encode())
+            self._file.close()
+        except (av.FFmpegError, OSError) as error:
+            raise self._broken(error) from error
+
+    def _fitted(self, picture: Pixels) -> Pixels:
+        height, width = self._size
+        shape = picture.shape[:2]
+        if shape == self._size:
+            return picture
+        if height - shape[0] in (0, 1) and width - shape[1] in (0, 1):
+            more = (height - shape[0], width - shape[1])
+            padded = cv2.copyMakeBorder(picture, 0, more[0], 0, more[1], cv2.BORDER_REPLICATE)
+            return np.asarray(padded, np.uint8)
+        return letterbox(picture, height, width, 0)[0]
+
+    def _broken(self, error: Exception) -> OutputBrokenError:
+        return OutputBrokenError(f"{self._path}: cannot be written: {reason_of(error)}")
