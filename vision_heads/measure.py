@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vision_heads.spec import ModelSpec
+from vision_heads.spec import STAGES, ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 METADATA_KEY = "vision_heads_measures"
 """Where exported files carry their measures, so that reading them needs no torch."""
@@ -30,17 +34,37 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class StageCopy:
+    """One copy of a neck stage; what it has is part of the neck's.
+
+    Attributes:
+        stage: one of `spec.STAGES`.
+        copy: its number among the stage's groups.
+        layers, parameters, flops: as of a `Part`.
+    """
+
+    stage: str
+    copy: int
+    layers: int
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
 class Measures:
     """A network's parts, and the input size their flops are for.
 
     Attributes:
         height, width: of the input, pixels.
         parts: backbone, neck and every head.
+        neck: every copy of every neck stage, in the order they run; empty where a file that was
+            exported before there were copies does not tell.
     """
 
     height: int
     width: int
     parts: tuple[Part, ...]
+    neck: tuple[StageCopy, ...] = ()
 
     @property
     def total(self) -> Part:
@@ -62,7 +86,8 @@ class Measures:
         try:
             content: dict[str, Any] = json.loads(text)
             parts = tuple(Part(**part) for part in content["parts"])
-            return cls(int(content["height"]), int(content["width"]), parts)
+            neck = tuple(StageCopy(**copy) for copy in content.get("neck", ()))
+            return cls(int(content["height"]), int(content["width"]), parts, neck)
         except (KeyError, TypeError) as error:
             raise ValueError(f"no measures: {error}") from error
 
@@ -78,10 +103,10 @@ def measure(spec: ModelSpec, height: int | None = None, width: int | None = None
         ImportError: torch is not installed.
     """
     import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
 
     from vision_heads.network import Network  # noqa: PLC0415
+    from vision_heads.trunk.hepan import place_of  # noqa: PLC0415
 
     height, width = height or spec.input.height, width or spec.input.width
     with torch.device("meta"):  # shapes only: no memory, no arithmetic
@@ -93,13 +118,59 @@ def measure(spec: ModelSpec, height: int | None = None, width: int | None = None
     counts = counter.get_flop_counts()
     modules = {"backbone": network.backbone, "neck": network.neck}
     modules |= {f"heads.{name}": head for name, head in network.heads.items()}
-    parts = [
-        Part(
-            path.removeprefix("heads."),
-            sum(isinstance(layer, nn.Conv2d) for layer in module.modules()),
-            sum(parameter.numel() for parameter in module.parameters()),
-            int(sum(counts.get(f"Network.{path}", {}).values())),
-        )
+    parts = tuple(
+        Part(path.removeprefix("heads."), *_counted(module, counts.get(f"Network.{path}", {})))
         for path, module in modules.items()
-    ]
-    return Measures(height, width, tuple(parts))
+    )
+    neck = tuple(
+        StageCopy(stage, copy, *_counted(network.neck.copy_of(stage, copy), counts.get(path, {})))
+        for stage, copy in used_copies(spec)
+        for path in [f"Network.neck.{'.'.join(place_of(stage, copy))}"]
+    )
+    return Measures(height, width, parts, neck)
+
+
+def used_copies(spec: ModelSpec) -> list[tuple[str, int]]:
+    """Return the (stage, copy) pairs of a model's neck that some head's maps come through."""
+    used = {pair for head in spec.heads for pair in spec.route(head.name).items()}
+    return sorted(used, key=lambda pair: (STAGES.index(pair[0]), pair[1]))
+
+
+def separate(spec: ModelSpec, measures: Measures) -> tuple[Part, ...] | None:
+    """Return what a model of each head alone would count; needs no torch.
+
+    A stage costs the same in every model of a size, so a head's own model is the backbone, the
+    stages that its levels need and the head.
+
+    Returns:
+        By head; None when the measures do not tell the neck's stages.
+    """
+    if not measures.neck:
+        return None
+    backbone, _, *heads = measures.parts
+    stages = {copy.stage: copy for copy in measures.neck}
+    found = []
+    for head, part in zip(spec.heads, heads, strict=True):
+        alone = ModelSpec(size=spec.size, heads=(head,))
+        own: list[Part | StageCopy] = [backbone, part]
+        own += [stages[stage] for stage in alone.stages]
+        found.append(
+            Part(
+                head.name,
+                sum(counted.layers for counted in own),
+                sum(counted.parameters for counted in own),
+                sum(counted.flops for counted in own),
+            )
+        )
+    return tuple(found)
+
+
+def _counted(module: nn.Module, flops: Mapping[Any, int]) -> tuple[int, int, int]:
+    """Return layers, parameters and flops of a module whose operators' flops are given."""
+    from torch import nn  # noqa: PLC0415
+
+    return (
+        sum(isinstance(layer, nn.Conv2d) for layer in module.modules()),
+        sum(parameter.numel() for parameter in module.parameters()),
+        int(sum(flops.values())),
+    )

@@ -22,6 +22,10 @@ Parameters are those of training (batch norms not yet folded); a GFLOP is 10^9 f
 operations, two for each multiply-add of a convolution, for one picture of the input size.
 Weights (.safetensors) need torch; .onnx files do not.
 
+Of a model of several heads, the tree shows which heads share each stage of the neck, what every
+copy of a stage costs, and what sharing saves against a model of each head alone. How to plan such
+a tree: docs/branches.md.
+
 [bold]Examples[/bold]
 
   vh info aerial-n
@@ -145,6 +149,8 @@ def _show(console: Console, title: str, spec: ModelSpec, measures: Measures | No
         console.print(f"classes      {len(head.classes)}: {', '.join(head.classes)}", markup=False)
     if measures:
         console.print(_parts_table(measures))
+    if len(spec.heads) > 1:
+        _show_tree(console, spec, measures)
     for key, value in spec.provenance.items():
         console.print(f"{key:12} {value}", markup=False)
 
@@ -161,6 +167,27 @@ def _parts_table(measures: Measures) -> Any:
             part.name, str(part.layers), f"{part.parameters:,}", f"{part.flops / 1e9:.2f}"
         )
     return table
+
+
+def _show_tree(console: Console, spec: ModelSpec, measures: Measures | None) -> None:
+    from vision_heads.branching.tree import tree_table  # noqa: PLC0415
+    from vision_heads.measure import separate  # noqa: PLC0415
+
+    table = tree_table(spec, measures)
+    console.print()
+    console.print(table, crop=False)
+    alone = separate(spec, measures) if measures else None
+    if measures is None or alone is None:
+        return
+    total = measures.total
+    parameters = sum(part.parameters for part in alone)
+    flops = sum(part.flops for part in alone)
+    console.print(
+        f"sharing      {total.parameters:,} parameters instead of {parameters:,} of "
+        f"{len(alone)} separate models ({1 - total.parameters / parameters:.0%} saved), "
+        f"{total.flops / 1e9:.2f} GFLOPs instead of {flops / 1e9:.2f} "
+        f"({1 - total.flops / flops:.0%} saved)"
+    )
 
 
 def register(app: typer.Typer) -> None:
