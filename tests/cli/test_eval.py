@@ -117,8 +117,9 @@ def test_runs_a_model(app, card, tmp_path, monkeypatch):
     class Fake:
         spec = ModelSpec(heads=(HeadSpec(name="aerial", classes=("car", "tank")),))
 
-        def stream(self, images, options=None, *, heads=None):
-            assert (options.max_det, options.conf, options.iou) == (500, 0.001, 0.5)
+        def stream(self, images, options, *, merge):
+            one = options["aerial"]
+            assert (one.max_det, one.conf, one.iou) == (500, 0.001, 0.5)
             first, second = images
             found = Detections(np.array([[10, 10, 30, 30]]), [0.9], [0], ("car", "tank"))
             yield Result({"aerial": found}, 100, 90, str(first))

@@ -24,8 +24,10 @@ class Fake:
         self.broken = broken
         self.asked = SimpleNamespace(options=None, heads=None)
 
-    def stream(self, images, options=None, *, heads=None):
-        self.asked = SimpleNamespace(options=options, heads=heads)
+    def stream(self, images, options, *, merge):
+        assert merge == {}  # heads are scored by themselves, whatever the model merges
+        (wanted,) = options.values()
+        self.asked = SimpleNamespace(options=wanted, heads=list(options))
         for file in images:
             if Path(file).stem in self.broken:
                 yield Failure(str(file), f"{file}: not a readable picture")
@@ -72,7 +74,7 @@ def test_no_class_in_common_is_a_mistake():
     fake = Fake()
     split = data()
     split.names = ("cat", "dog")
-    with pytest.raises(UserError, match="no class in common"):
+    with pytest.raises(UserError, match="head aerial: no class in common"):
         predict_split(fake, split, options_for("coco"), head=fake.spec.heads[0])
 
 
@@ -91,7 +93,7 @@ def test_head_is_chosen_by_kind_and_name():
     other = HeadSpec(name="other", kind="another", classes=("a",))
     assert choose_head(ModelSpec(heads=(one, other)), "coco") is one
     assert choose_head(ModelSpec(heads=(one, two)), "coco", "two") is two
-    with pytest.raises(UserError, match="choose one with --head: one, two"):
+    with pytest.raises(UserError, match="HEAD=CARD, or choose one with --head: one, two"):
         choose_head(ModelSpec(heads=(one, two)), "coco")
     with pytest.raises(UserError, match="no head 'three'"):
         choose_head(ModelSpec(heads=(one,)), "coco", "three")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,15 +10,13 @@ import typer
 from vision_heads.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from rich.console import Console
 
+    from vision_heads.cli.eval_heads import Wanted
     from vision_heads.data.sample import DataSplit
+    from vision_heads.evaluation.heads import Marked
     from vision_heads.evaluation.protocols import Protocol
     from vision_heads.evaluation.records import Found
-    from vision_heads.evaluation.scores import Scores
-    from vision_heads.heads.base import DecodeOptions
 
 _HELP = """Score a model, or any program's results, against a data set.
 
@@ -33,6 +30,8 @@ docs/head-pose.md say what each number means.
   vh eval aerial-n --data visdrone
 
   vh eval runs/street/best.safetensors --data visdrone --protocol visdrone --plots plots
+
+  vh eval joint.onnx --data animals=voc-animals --data street=visdrone --protocol street=visdrone
 
   vh eval --predictions results.json --data card.yaml --json scores.json
 
@@ -53,11 +52,24 @@ def evaluate(
         typer.Argument(help="Weights: a .safetensors or .onnx file, or a shipped name."),
     ] = None,
     *,
-    data: Annotated[str, typer.Option(help="Data-set card: a YAML file or a shipped name.")],
-    split: Annotated[str, typer.Option(help="Which split of the card.")] = "val",
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="Data-set card: a YAML file or a shipped name; or HEAD=CARD, once for each head "
+            "to score."
+        ),
+    ],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Which split of the card, or HEAD=SPLIT.", show_default="val"),
+    ] = None,
     protocol: Annotated[
-        str, typer.Option(help="Rules to score by: coco, visdrone or headpose.")
-    ] = "coco",
+        list[str] | None,
+        typer.Option(
+            help="Rules to score by: coco, visdrone or headpose; or HEAD=RULES.",
+            show_default="coco; with HEAD=CARD, what suits the head",
+        ),
+    ] = None,
     head: Annotated[
         str | None, typer.Option(help="Head to score, when the model has several.")
     ] = None,
@@ -79,7 +91,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Draw pr.png, f1.png and confusion.png into this folder; for headpose also "
-            "yaw.png, angles.png and worst.png."
+            "yaw.png, angles.png and worst.png. A sub-folder a head where there are several."
         ),
     ] = None,
     save_predictions: Annotated[
@@ -112,69 +124,70 @@ def evaluate(
     """Score a model, or any program's results, against a data set."""
     from rich.console import Console  # noqa: PLC0415
 
-    from vision_heads.data.card import load_split  # noqa: PLC0415
-    from vision_heads.evaluation.predictions import read_sizes, write_predictions  # noqa: PLC0415
-    from vision_heads.evaluation.protocols import protocol_of  # noqa: PLC0415
+    from vision_heads.cli.eval_heads import Files, Wanted, by_head, evaluate_heads  # noqa: PLC0415
+    from vision_heads.evaluation.predictions import read_sizes  # noqa: PLC0415
 
     if (model is None) == (predictions is None):
         raise UserError("give either a model or --predictions PATH")
-    rules = protocol_of(protocol)
-    notes = Console(stderr=True)
-    given = None if sizes is None else read_sizes(sizes)
-    truth = load_split(
-        data,
-        split,
-        images_needed=predictions is None,
-        sizes=given,
+    wanted = Wanted(
+        by_head("--data", data),
+        by_head("--split", split or ()),
+        by_head("--protocol", protocol or ()),
+        None if sizes is None else read_sizes(sizes),
+        Files(json_file, plots, save_predictions),
+        conf,
+        iou,
+        max_det,
     )
+    notes = Console(stderr=True)
+    if not wanted.data.heads:
+        _evaluate_one(model, predictions, wanted, head, threads, notes)
+        return
+    if wanted.data.every is not None:
+        raise UserError(f"--data {wanted.data.every}: whose? write HEAD=CARD for each head")
+    if model is None:
+        raise UserError("--data HEAD=CARD goes with a model; results are scored with --data CARD")
+    if head is not None:
+        raise UserError("--head goes with --data CARD; --data HEAD=CARD names its head")
+    from vision_heads.runtime.predictor import load  # noqa: PLC0415
+
+    evaluate_heads(load(model, threads=threads), model, wanted, notes)
+
+
+def _evaluate_one(
+    model: str | None,
+    predictions: Path | None,
+    wanted: Wanted,
+    head: str | None,
+    threads: int | None,
+    notes: Console,
+) -> None:
+    """Score one head, or results that are not a model's, on one card."""
+    from vision_heads.cli.eval_heads import finish  # noqa: PLC0415
+    from vision_heads.cli.eval_notes import note_data  # noqa: PLC0415
+    from vision_heads.data.card import load_split  # noqa: PLC0415
+    from vision_heads.evaluation.protocols import protocol_of  # noqa: PLC0415
+
+    card = str(wanted.data.every)
+    for option, given in (("--split", wanted.split), ("--protocol", wanted.protocol)):
+        if given.heads:
+            raise UserError(f"{option} HEAD=... goes with --data HEAD=CARD")
+    rules = protocol_of(wanted.protocol.every or "coco")
+    split = wanted.split.every or "val"
+    truth = load_split(card, split, images_needed=predictions is None, sizes=wanted.sizes)
     if not truth.samples:
-        raise UserError(f"{data}: the split {split!r} holds no pictures")
-    _note_data(notes, truth, given or {})
+        raise UserError(f"{card}: the split {split!r} holds no pictures")
+    note_data(notes, truth, wanted.sizes or {})
     if predictions is not None:
         found = _read(predictions, truth, rules, notes)
-    else:
-        from vision_heads.evaluation.runner import options_for  # noqa: PLC0415
-
-        options = options_for(protocol, conf=conf, iou=iou, max_det=max_det)
-        found = _run(str(model), truth, rules, notes, head=head, options=options, threads=threads)
-    scores = rules.score(truth, found)
-    _report(scores, Console())
-    if save_predictions is not None:
-        write_predictions(save_predictions, truth, found)
-        _note(notes, f"results are in {save_predictions}")
-    if json_file is not None:
-        _write_json(scores, json_file, truth, str(model or predictions))
-        _note(notes, f"numbers are in {json_file}")
-    if plots is not None:
-        from vision_heads.evaluation.plots import write_plots  # noqa: PLC0415
-
-        drawn = ", ".join(file.name for file in write_plots(scores, plots, truth))
-        _note(notes, f"plots are in {plots}: {drawn}")
-
-
-def _note(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _note_data(notes: Console, truth: DataSplit, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """Say what is wrong with the ground truth, for it is scored against without it."""
-    from vision_heads.data.fixes import summary  # noqa: PLC0415
-    from vision_heads.evaluation.predictions import other_sizes  # noqa: PLC0415
-
-    if truth.problems:
-        _note(notes, f"problems in the data: {summary(truth.problems, 1)}; see: vh data check")
-    if truth.unlabelled:
-        _note(notes, f"{truth.unlabelled} pictures have no label file and count as negatives")
-    other = other_sizes(truth, sizes)
-    if other:
-        _note(
-            notes,
-            f"{len(other)} pictures are of another size than --sizes says, and theirs is used: "
-            f"first {other[0]}",
-        )
+        finish(rules.score(truth, found), truth, found, str(predictions), wanted.files, notes)
+        return
+    marked = _run(str(model), truth, rules, wanted, head, threads, notes)
+    finish(marked.scores, truth, marked.found, str(model), wanted.files, notes)
 
 
 def _read(path: Path, truth: DataSplit, rules: Protocol, notes: Console) -> list[Found]:
+    from vision_heads.cli.eval_notes import note  # noqa: PLC0415
     from vision_heads.evaluation.predictions import read_predictions  # noqa: PLC0415
     from vision_heads.evaluation.visdrone import UNSCORED_CATEGORIES  # noqa: PLC0415
 
@@ -183,27 +196,27 @@ def _read(path: Path, truth: DataSplit, rules: Protocol, notes: Console) -> list
     poses = rules.poses and any(sample.rotations is not None for sample in truth.samples)
     read = read_predictions(path, truth, unscored=unscored, poses=poses)
     number = sum(len(found) for found in read.found)
-    _note(notes, f"{number} results for {len(read.found)} pictures in {path}")
+    note(notes, f"{number} results for {len(read.found)} pictures in {path}")
     if read.missing:
-        _note(
+        note(
             notes,
             f"{len(read.missing)} pictures have no results and count as empty, "
             f"first {read.missing[0]}",
         )
     if read.unscored:
-        _note(notes, f"{read.unscored} results are of no evaluated class")
+        note(notes, f"{read.unscored} results are of no evaluated class")
     if read.other_files:
-        _note(
+        note(
             notes,
             f"{len(read.other_files)} files are not read, as they are no .txt of a picture of "
             f"the split, first {read.other_files[0]}",
         )
     flat = sum(int((found.xywh[:, 2:] <= 0).any(axis=1).sum()) for found in read.found)
     if flat:
-        _note(notes, f"{flat} results have no area (width or height not above 0): false ones")
+        note(notes, f"{flat} results have no area (width or height not above 0): false ones")
     odd = sum(int(((found.score < 0) | (found.score > 1)).sum()) for found in read.found)
     if odd:
-        _note(notes, f"{odd} results have a score outside 0..1; only its order counts")
+        note(notes, f"{odd} results have a score outside 0..1; only its order counts")
     return read.found
 
 
@@ -211,73 +224,26 @@ def _run(
     model: str,
     truth: DataSplit,
     rules: Protocol,
-    notes: Console,
-    *,
+    wanted: Wanted,
     head: str | None,
-    options: DecodeOptions,
     threads: int | None,
-) -> list[Found]:
-    from vision_heads.evaluation import runner  # noqa: PLC0415
-    from vision_heads.evaluation.records import as_found  # noqa: PLC0415
+    notes: Console,
+) -> Marked:
+    from vision_heads.cli.eval_notes import note_run, pictures_done  # noqa: PLC0415
+    from vision_heads.evaluation.heads import Exam, score_heads  # noqa: PLC0415
+    from vision_heads.evaluation.runner import choose_head  # noqa: PLC0415
     from vision_heads.runtime.predictor import load  # noqa: PLC0415
 
     predictor = load(model, threads=threads)
-    chosen = runner.choose_head(predictor.spec, rules.name, head)
-    with _progress(notes) as step:
-        run = runner.predict_split(
-            predictor, truth, options, head=chosen, lone=rules.lone_class, progress=step
-        )
-    differing = runner.describe(run.classes, truth.names)
-    if differing:
-        _note(notes, differing)
-    if run.unread:
-        _note(
-            notes,
-            f"{len(run.unread)} pictures cannot be read and count as empty: {run.unread[0]}",
-        )
-    return as_found(truth, run.detections, lone=rules.lone_class)
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback (done, all): a bar on a terminal, else a line at every tenth."""
-    from rich import progress  # noqa: PLC0415
-
-    if not console.is_terminal:
-        yield lambda done, every: _plain_step(console, done, every)
-        return
-    columns = (progress.BarColumn(), progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
-    with progress.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("pictures", total=None)
-        yield lambda done, every: bar.update(task, completed=done, total=every)
-
-
-def _plain_step(console: Console, done: int, every: int) -> None:
-    if done == every or done * 10 // every != (done - 1) * 10 // every:
-        _note(console, f"{done} of {every} pictures")
-
-
-def _report(scores: Scores, console: Console) -> None:
-    from vision_heads.evaluation.tables import (  # noqa: PLC0415
-        classes_table,
-        numbers_table,
-        pose_table,
-        table_width,
-    )
-
-    poses = [] if scores.pose is None else [pose_table(scores.pose)]
-    for table in (numbers_table(scores), *poses, classes_table(scores)):
-        # A figure cut short would be worse than a line that runs over.
-        console.width = max(console.width, table_width(table))
-        console.print(table, crop=False)
-
-
-def _write_json(scores: Scores, file: Path, truth: DataSplit, source: str) -> None:
-    import json  # noqa: PLC0415
-
-    record = {**scores.to_dict(), "data": truth.name, "split": truth.split, "source": source}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written: {error.strerror}") from error
+    exam = Exam(choose_head(predictor.spec, rules.name, head), rules, truth)
+    with pictures_done(notes) as step:
+        (marked,) = score_heads(
+            predictor,
+            [exam],
+            conf=wanted.conf,
+            iou=wanted.iou,
+            max_det=wanted.max_det,
+            progress=step,
+        ).values()
+    note_run(notes, marked.run, truth)
+    return marked

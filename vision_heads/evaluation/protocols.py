@@ -36,6 +36,7 @@ class Protocol:
         max_det: most results a picture that are worth predicting for it.
         unscored: category ids that results may carry although no class has them.
         score: (split, predictions) to `Scores`; raises `UserError`.
+        recall: which of its numbers says how much is found when as much as counts is taken.
         lone_class: a model's and a data set's only class match whatever they are called.
         poses: it reads head poses.
     """
@@ -47,6 +48,7 @@ class Protocol:
     max_det: int
     unscored: tuple[int, ...]
     score: Callable[[DataSplit, Sequence[Found]], Scores]
+    recall: str
     lone_class: bool = False
     poses: bool = False
 
@@ -63,6 +65,7 @@ PROTOCOLS: dict[str, Protocol] = {
             1000,
             (),
             coco.score,
+            "AR100",
         ),
         Protocol(
             "visdrone",
@@ -72,6 +75,7 @@ PROTOCOLS: dict[str, Protocol] = {
             500,
             visdrone.UNSCORED_CATEGORIES,
             visdrone.score,
+            "AR500",
         ),
         Protocol(
             "headpose",
@@ -81,6 +85,7 @@ PROTOCOLS: dict[str, Protocol] = {
             1000,
             (),
             headpose.score,
+            "recall",
             lone_class=True,  # DirectMHP's labels call a head "person"
             poses=True,
         ),

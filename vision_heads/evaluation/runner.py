@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vision_heads.data.sample import DataSplit
@@ -11,7 +13,7 @@ from vision_heads.errors import UserError
 from vision_heads.evaluation.protocols import protocol_of
 from vision_heads.evaluation.records import ClassMap, class_map
 from vision_heads.heads.base import DecodeOptions
-from vision_heads.results import Detections, Failure
+from vision_heads.results import Detections, Failure, Result
 from vision_heads.spec import HeadSpec, ModelSpec
 
 if TYPE_CHECKING:
@@ -36,6 +38,24 @@ class Run:
     detections: list[Detections]
     classes: ClassMap
     unread: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A head and what it is to be run on.
+
+    Attributes:
+        head: of the model.
+        split: its samples name the pictures.
+        options: how to decode; classes the data set lacks are left out, so that they take no
+            place among the `max_det` results.
+        lone: as in `class_map`.
+    """
+
+    head: HeadSpec
+    split: DataSplit
+    options: DecodeOptions
+    lone: bool = False
 
 
 def options_for(
@@ -85,7 +105,10 @@ def choose_head(spec: ModelSpec, protocol: str, name: str | None = None) -> Head
         raise UserError(f"no head of this model is of a kind that {protocol} scores: {kinds}")
     if len(fitting) > 1:
         names = ", ".join(head.name for head in fitting)
-        raise UserError(f"several heads fit; choose one with --head: {names}")
+        raise UserError(
+            "several heads fit; give each its data with --data HEAD=CARD, "
+            f"or choose one with --head: {names}"
+        )
     return fitting[0]
 
 
@@ -98,36 +121,84 @@ def predict_split(
     lone: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
-    """Run a predictor over every picture of a split.
+    """Run one head over every picture of a split; see `predict_heads`."""
+    return predict_heads(predictor, [Job(head, split, options, lone)], progress=progress)[0]
+
+
+def predict_heads(
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Run]:
+    """Run heads over every picture of their splits.
+
+    Splits of the same pictures go through the network once, for all of their heads together.
 
     Args:
         predictor: an opened model.
-        split: its samples name the pictures.
-        options: how to decode; classes the data set lacks are left out, so that they take no
-            place among the `max_det` results.
-        head: the head to keep results of.
-        lone: as in `class_map`.
-        progress: called with (pictures done, all pictures) after each.
+        jobs: a head at most once.
+        progress: called with (pictures done, all pictures) after each pass of a picture.
+
+    Returns:
+        A run for each job; classes are never merged across heads.
 
     Raises:
-        UserError: head and data set have no class in common, or not one picture can be read.
+        UserError: a head and its data set have no class in common, or of a data set not one
+            picture can be read.
     """
-    classes = class_map(head.classes, split.names, lone=lone)
-    known = tuple(int(i) for i in (classes.index >= 0).nonzero()[0])
-    if classes.only_model:
-        options = replace(options, classes=known)
+    prepared = [_prepare(job) for job in jobs]
+    passes: dict[tuple[Path, ...], list[int]] = defaultdict(list)
+    for number, job in enumerate(jobs):
+        passes[tuple(sorted(sample.image.resolve() for sample in job.split.samples))].append(number)
+    total = sum(map(len, passes))
+    runs: dict[int, Run] = {}
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    for numbers in passes.values():
+        options = {jobs[number].head.name: prepared[number][1] for number in numbers}
+        files = [sample.image for sample in jobs[numbers[0]].split.samples]
+        found: dict[Path, Result | Failure] = {}
+        for file, result in zip(
+            files, predictor.stream(files, options, merge={}) if files else (), strict=True
+        ):
+            found[file.resolve()] = result
+            step()
+        for number in numbers:
+            runs[number] = _run(jobs[number], prepared[number][0], found)
+    return [runs[number] for number in range(len(jobs))]
+
+
+def _prepare(job: Job) -> tuple[ClassMap, DecodeOptions]:
+    """Match classes; those the data set lacks must not take places among the `max_det`."""
+    try:
+        classes = class_map(job.head.classes, job.split.names, lone=job.lone)
+    except UserError as error:
+        raise UserError(f"head {job.head.name}: {error}") from error
+    if not classes.only_model:
+        return classes, job.options
+    known = tuple(int(index) for index in (classes.index >= 0).nonzero()[0])
+    return classes, replace(job.options, classes=known)
+
+
+def _run(job: Job, classes: ClassMap, found: Mapping[Path, Result | Failure]) -> Run:
+    head, split = job.head, job.split
     detections: list[Detections] = []
     unread: list[str] = []
-    files = [sample.image for sample in split.samples]
-    for result in predictor.stream(files, options, heads=[head.name]):
+    for sample in split.samples:
+        result = found[sample.image.resolve()]
         if isinstance(result, Failure):
             unread.append(result.message)
             detections.append(Detections.empty(head.classes, head.category_ids))
         else:
             detections.append(result[head.name])
-        if progress:
-            progress(len(detections), len(files))
-    if files and len(unread) == len(files):
+    if unread and len(unread) == len(split.samples):
         raise UserError(f"no picture of {split.name} {split.split} can be read: {unread[0]}")
     return Run(detections, classes, tuple(unread))
 

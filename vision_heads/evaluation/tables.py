@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from vision_heads.evaluation.headpose import PoseScores
+from vision_heads.evaluation.heads import Marked, mean_ap50
 from vision_heads.evaluation.scores import Scores
 
 _COUNTS = ("images", "objects", "heads", "matched")
 _SHORT = {"heads": "number", "recall": "recall %", "geodesic_mean": "geodesic mean"}
 _SHORT["geodesic_median"] = "median"
+
+
+def tables_of(scores: Scores) -> list[Table]:
+    """Return everything there is to show of one head."""
+    poses = [] if scores.pose is None else [pose_table(scores.pose)]
+    return [numbers_table(scores), *poses, classes_table(scores)]
 
 
 def numbers_table(scores: Scores) -> Table:
@@ -59,6 +67,33 @@ def classes_table(scores: Scores) -> Table:
     for label, row in scores.classes.items():
         cells = [f"{row[c]:,.0f}" if c in _COUNTS else _percent(row[c]) for c in columns]
         table.add_row(label, *cells)
+    return table
+
+
+def heads_table(marked: Mapping[str, Marked]) -> Table:
+    """Return a row a head: what it was scored on and the figures that all heads have.
+
+    The column of errors is there only where a head has poses.
+    """
+    posed = any("mae" in one.scores.numbers for one in marked.values())
+    table = Table(box=box.SIMPLE, title="by head, percent")
+    for name in ("head", "protocol", "data"):
+        table.add_column(name, no_wrap=True)
+    for name in ("pictures", "AP", "AP50", "recall"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("recall is", no_wrap=True)
+    if posed:
+        table.add_column("MAE degrees", justify="right", no_wrap=True)
+    for number, (name, one) in enumerate(marked.items(), 1):
+        figures = one.figures()
+        pictures = f"{one.scores.images:,}"
+        cells = [_percent(figures[key]) for key in ("AP", "AP50", "recall")]
+        error = [_percent(figures["mae"])] if posed else []
+        rules, truth = one.exam.rules, one.exam.truth
+        data = f"{truth.name} {truth.split}"
+        row = (name, rules.name, data, pictures, *cells, rules.recall, *error)
+        table.add_row(*row, end_section=number == len(marked))
+    table.add_row("mean", "", "", "", "", _percent(mean_ap50(marked)))
     return table
 
 
