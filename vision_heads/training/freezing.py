@@ -44,7 +44,8 @@ class Freezing:
         for name, patience in self.patience.items():
             if name not in marks or self.frozen(name, epochs):
                 continue
-            if name not in self.best or marks[name] > self.best[name]:
+            # A head that has found nothing yet has not begun.
+            if marks[name] > self.best.get(name, 0.0) or not self.best.get(name):
                 self.best[name], self.waited[name] = marks[name], 0
                 continue
             self.waited[name] += 1
