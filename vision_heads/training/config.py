@@ -20,7 +20,7 @@ from vision_heads.data.augment import AugmentConfig
 from vision_heads.errors import UserError
 from vision_heads.evaluation.protocols import PROTOCOLS
 from vision_heads.heads.base import KINDS, kind_of
-from vision_heads.spec import LEVELS, Groups, Level, Size, check_branches, first_problem
+from vision_heads.spec import LEVELS, Groups, Level, Merge, Size, check_branches, first_problem
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -134,7 +134,7 @@ class TrainConfig(_Strict):
 
     Attributes:
         heads: by name.
-        size, fusion, activation, candidates, branches: of the model, see `ModelSpec`.
+        size, fusion, activation, candidates, branches, merge: of the model, see `ModelSpec`.
         imgsz: network size in pixels, one number or height and width, multiples of 32.
         epochs: passes over the data. Without `sampling` weights each picture of every head that
             still trains has its turn once an epoch. With them an epoch has as many turns, shared
@@ -173,6 +173,7 @@ class TrainConfig(_Strict):
     activation: Literal["silu", "hardswish", "relu"] = "silu"
     candidates: Annotated[int, Field(ge=1, le=30000)] = 1000
     branches: dict[str, Groups] = {}
+    merge: Merge = {}
     imgsz: tuple[int, int] = (640, 640)
     epochs: Annotated[int, Field(ge=1)] = 100
     batch: Annotated[int, Field(ge=1)] = 16

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import ValidationError
+
 from vision_heads.data.sample import DataSplit
-from vision_heads.spec import HeadSpec, InputSpec, ModelSpec
+from vision_heads.errors import UserError
+from vision_heads.spec import HeadSpec, InputSpec, ModelSpec, first_problem
 from vision_heads.training.config import TrainConfig
 from vision_heads.version import __version__
 
 
 def build_spec(config: TrainConfig, splits: Mapping[str, DataSplit], command: str) -> ModelSpec:
-    """Describe the model that a run trains; data, terms, seed and command go into provenance."""
+    """Describe the model that a run trains; data, terms, seed and command go into provenance.
+
+    Raises:
+        UserError: `merge` names a class that the data does not have.
+    """
     heads = tuple(
         HeadSpec(
             name=name,
@@ -34,13 +41,17 @@ def build_spec(config: TrainConfig, splits: Mapping[str, DataSplit], command: st
         **config.terms,
     }
     height, width = config.imgsz
-    return ModelSpec(
-        size=config.size,
-        fusion=config.fusion,
-        activation=config.activation,
-        candidates=config.candidates,
-        input=InputSpec(height=height, width=width),
-        heads=heads,
-        branches=config.branches,
-        provenance=provenance,
-    )
+    try:
+        return ModelSpec(
+            size=config.size,
+            fusion=config.fusion,
+            activation=config.activation,
+            candidates=config.candidates,
+            input=InputSpec(height=height, width=width),
+            heads=heads,
+            branches=config.branches,
+            merge=config.merge,
+            provenance=provenance,
+        )
+    except ValidationError as error:  # what settings alone cannot tell: a class of `merge`
+        raise UserError(f"settings: {first_problem(error)}") from error

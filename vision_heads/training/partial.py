@@ -66,6 +66,7 @@ def growth_of(config: TrainConfig, new: ModelSpec) -> Growth | None:
         wanted, there = getattr(new, field), getattr(base.spec, field)
         require(wanted == there, f"{field}: {wanted}, but {base.file} has {there}")
     require(not config.branches, "branches: are the model's; use add_to.branch")
+    require(not config.merge, "merge: is the model's; give one to vh detect instead")
     require(not config.init, f"init: the start is {base.file} itself")
     require(
         base.half or not config.keep_half,
