@@ -1,0 +1,102 @@
+"""Runs the service by uvicorn: addresses, signals, an end that does not wait for watchers."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from vision_heads.errors import UserError
+
+GRACE = 5
+"""Seconds that open connections get to end."""
+
+
+class Server(uvicorn.Server):
+    """Lets watchers go before it waits for connections to end: theirs never would."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        app: Any = self.config.app
+        app.state.streams.let_go()
+        await super().shutdown(sockets)
+
+
+def is_local(host: str) -> bool:
+    """Tell whether an address to bind to can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Bind; port 0 takes a free one.
+
+    Raises:
+        UserError: the address is in use, not this machine's, or not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        opened = socket.socket(family, kind, protocol)
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(address)
+        except OSError:
+            opened.close()
+            raise
+    except OSError as error:
+        raise UserError(f"{host}:{port}: cannot listen: {error.strerror or error}") from error
+    return opened
+
+
+def address_of(opened: socket.socket) -> str:
+    """Return the URL of a bound socket, with a name that can be asked."""
+    host, port = opened.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def make_server(app: FastAPI, connections: int, level: str = "warning") -> Server:
+    """Return a server that is not running yet.
+
+    Args:
+        app: from `make_app`.
+        connections: beyond this many at once, requests are answered 503.
+        level: of uvicorn's own log; requests are not logged, `/metrics` counts them.
+    """
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level=level,
+        server_header=False,
+        limit_concurrency=connections,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=GRACE,
+        ws="websockets-sansio",
+        ws_max_size=64 * 2**10,
+        ws_per_message_deflate=False,  # JPEG does not get smaller
+        h11_max_incomplete_event_size=32 * 2**10,
+    )
+    return Server(config)
+
+
+def run(server: Server, opened: socket.socket) -> None:
+    """Serve until Ctrl-C or SIGTERM, both of which are how a service ends."""
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn hands the signal on when it is done; here it has done its work.
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.run(sockets=[opened])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
