@@ -23,7 +23,7 @@ socket.create_connection = socket.getaddrinfo = refuse
 WITHOUT_TORCH = """
 blocked = ("torch", "torchvision", "ultralytics", "albumentations", "pycocotools",
            "faster_coco_eval", "accelerate", "safetensors", "tensorboard", "matplotlib", "onnx",
-           "onnxslim", "supervision", "PIL", "scipy", "pandas")
+           "onnxslim", "supervision", "trackers", "PIL", "scipy", "pandas")
 for name in blocked:
     sys.modules[name] = None
 """
