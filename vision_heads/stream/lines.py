@@ -184,11 +184,12 @@ class MotLines:
         self, path: Path, sources: Sequence[str], heads: Sequence[str], *, append: bool = False
     ) -> None:
         self.name = str(path)
+        self._path, self._append = path, append
+        self._several = len(sources) > 1
         self._files: dict[tuple[str, str], LineFile] = {}
         for source in sources:
             for head in heads:
-                parts = [source] * (len(sources) > 1) + [head] * (len(heads) > 1)
-                self._files[source, head] = LineFile(inserted(path, *parts), append=append)
+                self._open(source, head, len(heads) > 1)
 
     def frame(self, seen: Seen) -> None:
         """Append a frame's objects."""
@@ -202,20 +203,28 @@ class MotLines:
                 if found.track is None or number >= 0
             )
             if text:
-                self._files[seen.frame.source, head].add(text)
+                source = seen.frame.source
+                # Classes that are merged come as a head that the model does not have.
+                (self._files.get((source, head)) or self._open(source, head, True)).add(text)
+
+    def _open(self, source: str, head: str, named: bool) -> LineFile:
+        parts = [source] * self._several + [head] * named
+        file = LineFile(inserted(self._path, *parts), append=self._append)
+        self._files[source, head] = file
+        return file
 
     def event(self, event: Event, image: Pixels | None) -> None:
         """Leave events out."""
 
     def end(self, source: str) -> None:
         """Close the source's files."""
-        for (name, _), file in self._files.items():
+        for (name, _), file in list(self._files.items()):
             if name == source:
                 file.close()
 
     def close(self) -> None:
         """Close every file."""
-        for file in self._files.values():
+        for file in list(self._files.values()):
             file.close()
 
 

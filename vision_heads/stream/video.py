@@ -104,6 +104,43 @@ class VideoFiles:
         raise OutputBrokenError(f"{path}: cannot be written: {problem}")
 
 
+class _Drain:
+    """A file for FFmpeg that never fails: it crashes when asked to finish a file that did.
+
+    The first error of the system is kept in `error`; what comes after it goes nowhere.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.error: OSError | None = None
+        self.name = str(path)
+        self._file = path.open("wb", buffering=0)
+
+    def write(self, data: bytes) -> int:
+        left = memoryview(data)
+        try:
+            while left and self.error is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            self.error = self.error or error
+            return offset
+
+    def tell(self) -> int:
+        return self.seek(0, 1)
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            self.error = self.error or error
+
+
 class _Encoder:
     """One file being written."""
 
@@ -112,18 +149,21 @@ class _Encoder:
         self._path = path
         # Encoders want even sides.
         self._size = (height + height % 2, width + width % 2)
+        kind = {".mkv": "matroska", ".mov": "mov"}.get(path.suffix.lower(), "mp4")
         fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-        mp4 = path.suffix.lower() != ".mkv"
-        self._file = av.open(str(path), "w", options=fragments if live and mp4 else {})
+        options = fragments if live and kind != "matroska" else {}
+        with named_errors(path):
+            self._drain = _Drain(path)
+        self._file = av.open(self._drain, "w", format=kind, options=options)
         self._stream: Any = self._file.add_stream(codec, rate=25)
         self._stream.height, self._stream.width = self._size
         self._stream.pix_fmt = "yuv420p"
         self._base = Fraction(1, TICKS)
         self._stream.codec_context.time_base = self._stream.time_base = self._base
         self._stream.codec_context.gop_size = 50
-        quality = {"preset": "veryfast", "crf": "23"} if codec == "libx264" else {"qscale": "4"}
-        self._stream.options = quality
-        if codec == "mpeg4":
+        if codec == "libx264":
+            self._stream.options = {"preset": "veryfast", "crf": "23"}
+        else:
             self._stream.bit_rate = max(width * height * 6, 400_000)
         self._stream.codec_context.open()
         self._last = -1
@@ -133,18 +173,31 @@ class _Encoder:
         frame = av.VideoFrame.from_ndarray(self._fitted(picture), format="bgr24")
         self._last = max(round(seconds * TICKS), self._last + 1)
         frame.pts, frame.time_base = self._last, self._base
-        try:
-            self._file.mux(self._stream.encode(frame))
-        except (av.FFmpegError, OSError) as error:
-            raise self._broken(error) from error
+        self._mux(self._stream.encode(frame))
 
     def close(self) -> None:
+        try:
+            if self._drain.error is None:
+                self._mux(self._stream.encode())
+                self._file.close()
+        finally:
+            self._drain.close()
+        self._check()
+
+    def _mux(self, packets: Any) -> None:
         av = require_av()
         try:
-            self._file.mux(self._stream.encode())
-            self._file.close()
+            self._file.mux(packets)
         except (av.FFmpegError, OSError) as error:
             raise self._broken(error) from error
+        self._check()
+
+    def _check(self) -> None:
+        if self._drain.error is not None:
+            raise self._broken(self._drain.error)
+
+    def _broken(self, error: Exception) -> OutputBrokenError:
+        return OutputBrokenError(f"{self._path}: cannot be written: {reason_of(error)}")
 
     def _fitted(self, picture: Pixels) -> Pixels:
         height, width = self._size
@@ -156,6 +209,3 @@ class _Encoder:
             padded = cv2.copyMakeBorder(picture, 0, more[0], 0, more[1], cv2.BORDER_REPLICATE)
             return np.asarray(padded, np.uint8)
         return letterbox(picture, height, width, 0)[0]
-
-    def _broken(self, error: Exception) -> OutputBrokenError:
-        return OutputBrokenError(f"{self._path}: cannot be written: {reason_of(error)}")

@@ -1,0 +1,257 @@
+"""`vh stream`: run a model on videos, cameras and live streams."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vision_heads.media.video import OpenOptions, VideoSpec
+    from vision_heads.stream.pipeline import Pipeline
+
+_HELP = """Detect in videos and live streams: video files, GIFs, folders or patterns of pictures,
+webcams (0, /dev/video0), URLs (rtsp, http, udp, rtp, ...), .sdp files, or .txt lists of these with
+one a line. name=SOURCE gives a source a name of your choice.
+
+Files are worked through frame by frame. Of live streams the newest frame counts, so that delay
+never grows; when one is lost it is opened again until it is back. Ctrl-C (or SIGTERM) ends the run
+and finishes its files. Needs PyAV for all but pictures and webcams: pip install
+"vision-heads[stream]". docs/stream.md describes sources, files and events.
+
+[b]Examples[/b]
+
+  vh stream drive.mp4 --video drawn.mp4 --jsonl seen.jsonl
+
+  vh stream gate=rtsp://user:password@10.0.0.5/live --jsonl seen.jsonl --max-fps 5
+
+  vh stream cameras.txt --video out.mp4 --csv seen.csv --stats stats.json
+
+  vh stream 0 --show --weights runs/street/best.onnx --conf 0.4
+
+  vh stream cameras.txt --webhook https://example.org/events --snapshots shots/
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("stream", help=_HELP)(stream)
+
+
+def stream(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Videos, folders of pictures, webcams, URLs, .txt lists.", show_default=False
+        ),
+    ],
+    *,
+    weights: Annotated[
+        str, typer.Option(help="A .onnx or .safetensors file, or shipped weights by name.")
+    ] = "aerial-n",
+    conf: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that counts.")] = 0.25,
+    iou: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="NMS drops boxes of a class that overlap by more."),
+    ] = 0.6,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names or numbers to keep, comma-separated.", show_default="all"),
+    ] = None,
+    max_det: Annotated[int, typer.Option(min=1, help="Most results a frame and head.")] = 1000,
+    heads: Annotated[
+        str | None, typer.Option(help="Heads to run, comma-separated.", show_default="all")
+    ] = None,
+    imgsz: Annotated[
+        int | None,
+        typer.Option(help="Network size, where the model file allows any.", show_default="model's"),
+    ] = None,
+    slice_size: Annotated[
+        int | None, typer.Option("--slice", help="Cut frames into tiles of this many pixels.")
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what was seen, drawn, as .mp4, .mov or .mkv; several sources: a file each, "
+            "with the source's name in it."
+        ),
+    ] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option(help="Write a JSON object a frame and line to this file.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write a line a detection to this CSV file.")
+    ] = None,
+    mot: Annotated[
+        Path | None,
+        typer.Option(help="Write MOTChallenge text, a file a source and head, named after FILE."),
+    ] = None,
+    events: Annotated[
+        Path | None, typer.Option(help="Write a JSON object an event and line to this file.")
+    ] = None,
+    snapshots: Annotated[
+        Path | None, typer.Option(help="Folder for pictures of what events are about.")
+    ] = None,
+    webhook: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="POST every event to this URL; may be given several times.", show_default="none"
+        ),
+    ] = None,
+    spool: Annotated[
+        Path, typer.Option(help="Folder where events wait for their receiver, also over restarts.")
+    ] = Path("runs/spool"),
+    append: Annotated[
+        bool, typer.Option("--append", help="Go on behind what text files hold already.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show a window a source; q or Escape ends the run.")
+    ] = False,
+    stride: Annotated[int, typer.Option(min=1, help="Look at every n-th frame.")] = 1,
+    max_fps: Annotated[
+        float | None,
+        typer.Option(help="Look at no more frames a second of a source.", show_default="all"),
+    ] = None,
+    fps: Annotated[
+        float, typer.Option(help="Frames a second of folders and patterns of pictures.")
+    ] = 25.0,
+    transport: Annotated[
+        str, typer.Option(help="How RTSP cameras send: tcp, or udp (less delay, may lose parts).")
+    ] = "tcp",
+    timeout: Annotated[
+        float, typer.Option(help="Seconds without data after which a live stream counts as lost.")
+    ] = 5.0,
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect/--no-reconnect", help="Open lost streams again.")
+    ] = True,
+    stats: Annotated[
+        Path | None,
+        typer.Option(help="Write counts and latencies of each source to this JSON file."),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most frames a call of the network, over cameras.",
+            show_default="model's, or 1",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads to use.", show_default="all cores")
+    ] = None,
+) -> None:
+    """Detect in videos and live streams."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    import cv2  # noqa: PLC0415
+
+    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
+    from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
+    from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
+    from vision_heads.runtime.engines import open_engine, resolve_weights  # noqa: PLC0415
+    from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
+    from vision_heads.runtime.request import make_request  # noqa: PLC0415
+    from vision_heads.stream.pipeline import Pipeline  # noqa: PLC0415
+    from vision_heads.stream.plan import OutputPlan  # noqa: PLC0415
+    from vision_heads.stream.run import run  # noqa: PLC0415
+    from vision_heads.stream.settings import Settings  # noqa: PLC0415
+    from vision_heads.stream.window import Windows  # noqa: PLC0415
+
+    options = OpenOptions(fps, transport, timeout)  # type: ignore[arg-type]
+    settings = Settings(stride=stride, max_fps=max_fps, reconnect=reconnect)
+    found = find_videos(sources)
+    _require_decoders(found, options)
+    cv2.setNumThreads(1)  # frames are decoded and drawn side by side already
+    file = resolve_weights(weights)
+    # One live source alone: all cores for one frame give less delay than a frame a core.
+    calls = 1 if len(found) == 1 and found[0].live else None
+    threading_plan = plan_threads(threads, calls, share=file.suffix == ".onnx")
+    engine = open_engine(file, threads=threading_plan.threads)
+    request = make_request(
+        engine,
+        DecodeOptions(conf, iou, max_det),
+        classes=_classes(classes),
+        heads=comma_separated(heads),
+        imgsz=imgsz,
+        batch=batch,
+        slicing=slice_size,
+    )
+    plan = OutputPlan(video, jsonl, csv, mot, events, snapshots, webhook or (), spool, append)
+    window = Windows() if show else None
+    outputs = plan.open(found, list(request.options), _say)
+    pipeline = Pipeline(
+        engine,
+        request,
+        outputs=[*outputs, window] if window else outputs,
+        settings=settings,
+        parallel=threading_plan.parallel,
+        report=_say,
+    )
+    stopped = run(pipeline, found, options, say=_say, window=window, stats=stats)
+    _print_report(pipeline)
+    code = _exit_code(pipeline, found, stopped)
+    if code:
+        raise typer.Exit(code)
+
+
+def _require_decoders(sources: Sequence[VideoSpec], options: OpenOptions) -> None:
+    """Find out before any work that a package is missing."""
+    from vision_heads.media.video import open_video  # noqa: PLC0415
+
+    for spec in sources:
+        open_video(spec, options)
+
+
+def _classes(text: str | None) -> list[int | str] | None:
+    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
+
+    names = comma_separated(text)
+    if names is None:
+        return None
+    return [int(name) if name.isdecimal() else name for name in names]
+
+
+def _say(line: str) -> None:
+    typer.echo(f"vh: {line}", err=True)
+
+
+def _print_report(pipeline: Pipeline) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    records = pipeline.stats()
+    columns = ("received", "shown", "skipped", "dropped", "damaged", "reconnects")
+    titles = ("source", "in", *columns[1:], "a second", "ms p50", "p90", "p99")
+    table = Table(*titles, box=None, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    for name, record in records.items():
+        delays = record["latency_ms"].values()
+        table.add_row(
+            name,
+            *(str(record[column]) for column in columns),
+            f"{record['fps']:.1f}",
+            *("-" if value is None else f"{value:.0f}" for value in delays),
+        )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # lines in a log are not cut
+    console.print(table)
+    for name, record in records.items():
+        if record["message"]:
+            _say(f"{name}: {record['end']}: {record['message']}")
+
+
+def _exit_code(pipeline: Pipeline, sources: Sequence[VideoSpec], stopped: int | None) -> int:
+    """2 for what could not be read or written, 128 + signal for files that were cut short."""
+    ends = {name: record["end"] for name, record in pipeline.stats().items()}
+    if any(guard.failed for guard in pipeline.guards):
+        return 2
+    if any(end in ("failed", "truncated") for end in ends.values()):
+        return 2
+    if stopped is not None and any(ends[s.name] == "stopped" for s in sources if not s.live):
+        return 128 + signal.Signals(stopped)
+    return 0

@@ -1,0 +1,108 @@
+"""Which outputs a run has: checked and opened before the first frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vision_heads.errors import UserError, require
+from vision_heads.media.video import VideoSpec
+from vision_heads.stream.lane import Report
+from vision_heads.stream.lines import CsvLines, EventLines, JsonLines, MotLines
+from vision_heads.stream.outputs import Output
+from vision_heads.stream.snapshots import Snapshots
+from vision_heads.stream.video import VideoFiles
+from vision_heads.stream.webhooks import Webhook
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """Outputs by kind; None and () for those that are not wanted.
+
+    Attributes:
+        video, jsonl, csv, mot, events: files; see the classes that write them.
+        snapshots: folder of events' pictures.
+        webhooks: URLs that get events.
+        spool: folder of events that wait for their receivers.
+        append: text files go on behind what is there.
+    """
+
+    video: Path | None = None
+    jsonl: Path | None = None
+    csv: Path | None = None
+    mot: Path | None = None
+    events: Path | None = None
+    snapshots: Path | None = None
+    webhooks: Sequence[str] = ()
+    spool: Path = Path("runs/spool")
+    append: bool = False
+
+    def files(self) -> dict[str, Path]:
+        """Return the files by the option that names them."""
+        named = {
+            "--video": self.video,
+            "--jsonl": self.jsonl,
+            "--csv": self.csv,
+            "--mot": self.mot,
+            "--events": self.events,
+        }
+        return {option: path for option, path in named.items() if path is not None}
+
+    def check(self, sources: Sequence[VideoSpec]) -> None:
+        """Raise `UserError` if a file would be written twice, or over a source."""
+        taken: dict[Path, str] = {
+            Path(spec.where).resolve(): f"the source {spec.name}"
+            for spec in sources
+            if spec.kind in ("file", "sequence")
+        }
+        for option, path in self.files().items():
+            place = path.resolve()
+            same = path.exists() and not path.is_file()  # /dev/null may be named twice
+            require(same or place not in taken, f"{option} {path}: is {taken.get(place)} too")
+            taken[place] = option
+
+    def open(
+        self, sources: Sequence[VideoSpec], heads: Sequence[str], report: Report
+    ) -> list[Output]:
+        """Open everything; what was opened is closed again when something cannot be.
+
+        Args:
+            sources: of the run.
+            heads: names of the heads that are run.
+            report: takes lines for the user.
+
+        Raises:
+            UserError: a file or folder cannot be written.
+        """
+        self.check(sources)
+        opened: list[Output] = []
+        try:
+            for output in self._each(sources, heads, report):
+                opened.append(output)
+        except UserError:
+            for output in opened:
+                output.close()
+            raise
+        return opened
+
+    def _each(
+        self, sources: Sequence[VideoSpec], heads: Sequence[str], report: Report
+    ) -> Iterator[Output]:
+        names = [spec.name for spec in sources]
+        live = any(spec.live for spec in sources)
+        if self.jsonl:
+            yield JsonLines(self.jsonl, append=self.append)
+        if self.csv:
+            yield CsvLines(self.csv, append=self.append)
+        if self.mot:
+            yield MotLines(self.mot, names, heads, append=self.append)
+        if self.events:
+            yield EventLines(self.events, append=self.append)
+        if self.snapshots:
+            yield Snapshots(self.snapshots)
+        for number, url in enumerate(self.webhooks, 1):
+            folder = self.spool / str(number) if len(self.webhooks) > 1 else self.spool
+            yield Webhook(url, folder, snapshots=self.snapshots is not None, report=report)
+        if self.video:
+            yield VideoFiles(self.video, names, live, report)
