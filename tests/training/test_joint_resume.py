@@ -54,9 +54,11 @@ def _prepare(root: Path) -> None:
     _teacher(root / "t.safetensors", yellow={})
 
 
-def _start(root: Path, out: Path, mode: str, *, processes: int = 1) -> subprocess.Popen:
+def _start(
+    root: Path, out: Path, mode: str, *, processes: int = 1, code: str = _ALL
+) -> subprocess.Popen:
     script = root / "all.py"
-    script.write_text(_ALL)
+    script.write_text(code)
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     program = [sys.executable, *(launch if processes > 1 else []), str(script)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
@@ -106,3 +108,41 @@ def test_two_processes_agree_on_everything(tmp_path: Path) -> None:
     assert load_network(tmp_path / "run/weights/last.safetensors")
     rows = (tmp_path / "run/results.csv").read_text().splitlines()
     assert "weight/blue" in rows[0] and "conflict/backbone.p4/yellow~blue" in rows[0]
+
+
+_GRADIENTS = """
+import sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from safetensors.torch import save_file
+from tests.training.joint import BRANCHES, data, joint
+from vision_heads.training.trainer import Trainer
+root, out = Path(sys.argv[1]), Path(sys.argv[2])
+heads = {"yellow": {"teacher": str(root / "t.safetensors")}}
+config = joint(heads, branches=BRANCHES, loss_weighting="uncertainty", optimizer={"clip": 0})
+trainer = Trainer(config, data(root), {}, out)
+found = {}
+def keep():
+    trainer.weighting.share(trainer.accelerator)
+    named = list(trainer.network.named_parameters()) + list(trainer.weighting.log_variances.items())
+    found.update({n: p.grad.clone().contiguous() for n, p in named if p.grad is not None})
+trainer._move_weights = keep
+trainer.network.eval()
+trainer._train_step(next(iter(trainer.loader.epoch(0))))
+if trainer.main:
+    save_file(found, root / f"{trainer.accelerator.num_processes}.safetensors")
+"""
+
+
+@pytest.mark.slow
+def test_joint_gradients_of_two_processes_equal_those_of_one(tmp_path: Path) -> None:
+    _prepare(tmp_path)
+    for processes in (1, 2):
+        _end(_start(tmp_path, tmp_path / "out", "", processes=processes, code=_GRADIENTS))
+    one, two = load_file(tmp_path / "1.safetensors"), load_file(tmp_path / "2.safetensors")
+    assert one.keys() == two.keys() and {"yellow", "blue", "face"} < one.keys()
+    largest = max(float(value.abs().max()) for value in one.values())
+    for name, value in one.items():
+        torch.testing.assert_close(
+            two[name], value, rtol=1e-3, atol=1e-5 * largest, msg=lambda m, n=name: f"{n}: {m}"
+        )
