@@ -77,6 +77,7 @@ def test_version_and_help_exit_with_0():
         ("eval", "none.onnx", "--data", "none.yaml"),
         ("train", "none.yaml"),
         ("data", "check", "none.yaml"),
+        ("heads", "list", "none.onnx"),
     ],
     ids=" ".join,
 )
@@ -109,6 +110,8 @@ def test_a_fault_of_ours_is_1(tmp_path):
         ("info", "m.safetensors"),
         ("detect", "--weights", "m.safetensors"),
         ("eval", "m.safetensors", "--data", "demo"),
+        ("heads", "drop", "m.safetensors", "a", "--out", "o.safetensors"),
+        ("heads", "add", "m.safetensors", "--head", "a=detect:demo"),
     ],
     ids=" ".join,
 )
