@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,8 @@ _HELP = """Score a model, or any program's results, against a data set.
 The protocol [b]coco[/b] gives COCO's twelve numbers and a bin for objects under 16 px;
 [b]visdrone[/b] gives exactly what the official VisDrone2018-DET toolkit does; [b]headpose[/b] gives
 detection AP, recall, and DirectMHP's errors of pitch, yaw and roll. docs/evaluation.md and
-docs/head-pose.md say what each number means.
+docs/head-pose.md say what each number means. [b]mot[/b] gives HOTA, MOTA and IDF1 of tracks in
+MOTChallenge's format; docs/tracking.md.
 
 [b]Examples[/b]
 
@@ -38,6 +39,8 @@ docs/head-pose.md say what each number means.
   vh eval --predictions poses.json --data agora-hpe --protocol headpose --json scores.json
 
   vh eval --predictions submission/ --data card.yaml --sizes sizes.csv --protocol visdrone
+
+  vh eval --protocol mot --predictions tracks/ --truth MOT17/train --json scores.json
 """
 
 
@@ -53,12 +56,13 @@ def evaluate(
     ] = None,
     *,
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="Data-set card: a YAML file or a shipped name; or HEAD=CARD, once for each head "
-            "to score."
+            "to score. Needed by all rules but mot.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     split: Annotated[
         list[str] | None,
         typer.Option(help="Which split of the card, or HEAD=SPLIT.", show_default="val"),
@@ -66,7 +70,7 @@ def evaluate(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help="Rules to score by: coco, visdrone or headpose; or HEAD=RULES.",
+            help="Rules to score by: coco, visdrone, headpose or mot; or HEAD=RULES.",
             show_default="coco; with HEAD=CARD, what suits the head",
         ),
     ] = None,
@@ -77,7 +81,22 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Score these results instead of a model's: a COCO results JSON (with pitch, yaw "
-            "and roll for headpose), or a folder of VisDrone submission txt files."
+            "and roll for headpose), or a folder of VisDrone submission txt files. For mot, a "
+            "file of tracks, or a folder with SEQUENCE.txt for each."
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="For mot: ground truth: a gt.txt, or a folder of SEQUENCE/gt/gt.txt or "
+            "SEQUENCE.txt."
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="For mot: class numbers of the truth that count, comma-separated.",
+            show_default="all",
         ),
     ] = None,
     sizes: Annotated[
@@ -125,12 +144,31 @@ def evaluate(
     from rich.console import Console  # noqa: PLC0415
 
     from vision_heads.cli.eval_heads import Files, Wanted, by_head, evaluate_heads  # noqa: PLC0415
+    from vision_heads.cli.eval_mot import check_options, evaluate_mot  # noqa: PLC0415
     from vision_heads.evaluation.predictions import read_sizes  # noqa: PLC0415
 
+    pictures = {
+        "a model": model,
+        "--data": data,
+        "--split": split,
+        "--head": head,
+        "--sizes": sizes,
+        "--plots": plots,
+        "--save-predictions": save_predictions,
+        "--conf": conf,
+        "--iou": iou,
+        "--max-det": max_det,
+    }
+    if check_options(protocol or (), pictures):
+        evaluate_mot(predictions, truth, classes, json_file, Console(stderr=True))
+        return
+    for option, value in (("--truth", truth), ("--classes", classes)):
+        require(value is None, f"{option} goes with --protocol mot")
+    require(data, "give --data CARD")
     if (model is None) == (predictions is None):
         raise UserError("give either a model or --predictions PATH")
     wanted = Wanted(
-        by_head("--data", data),
+        by_head("--data", data or ()),
         by_head("--split", split or ()),
         by_head("--protocol", protocol or ()),
         None if sizes is None else read_sizes(sizes),
