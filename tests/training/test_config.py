@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vision_heads.errors import UserError
 from vision_heads.training.config import make_config, read_settings
@@ -41,3 +43,15 @@ def test_settings_that_are_no_mapping(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(UserError, match=r"run\.yaml"):
         read_settings(file)
+
+
+def test_the_yaml_of_the_docs_is_valid(repository: Path) -> None:
+    page = (repository / "docs" / "many-data-sets.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    config = make_config(yaml.safe_load(text), "docs")
+    assert config.protocol_of("animals") == "coco"
+    settings = yaml.safe_load(text)
+    settings["branches"]["up_p3"][0].remove("animals")
+    with pytest.raises(UserError) as caught:
+        make_config(settings, "joint.yaml")
+    assert f"`{caught.value}`" in page

@@ -70,7 +70,7 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
     size: Annotated[Optional[str], typer.Option(help="n, s or m.")] = None,  # noqa: UP045
-    epochs: Annotated[Optional[int], typer.Option(help="Times every picture is seen.")] = None,  # noqa: UP045
+    epochs: Annotated[Optional[int], typer.Option(help="Passes over the data.")] = None,  # noqa: UP045
     imgsz: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Network size in pixels: 640, or HEIGHTxWIDTH."),
