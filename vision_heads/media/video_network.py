@@ -84,7 +84,8 @@ class NetworkSource:
         av = require_av()
         convert, interval = Converter(), interval_of(stream)
         untimed = container.format.name in _UNTIMED
-        index, start, last = 0, None, 0.0
+        index, last = 0, 0.0
+        start: float | None = None
         seen = clock.monotonic()
         # All streams, not only the video: sound alone must not keep a dead picture alive.
         for packet in container.demux():
@@ -105,10 +106,15 @@ class NetworkSource:
                     self.damaged += 1
                     continue
                 seen = now
-                moment = now if untimed or frame.pts is None else frame.pts * frame.time_base
-                start = float(moment) if start is None else start
+                expected = last + interval if index else 0.0
+                moment = now if untimed else frame.time
+                if moment is None:
+                    seconds = expected
+                else:
+                    start = moment - expected if start is None else start
+                    seconds = moment - start
                 # Clocks of cameras jump; times never go back.
-                last = max(float(moment) - start, last + interval / 100 if index else 0.0)
+                last = max(seconds, last + interval / 100 if index else 0.0)
                 yield Frame(self.name, index, last, clock.time(), partial(convert, frame))
                 index += 1
 

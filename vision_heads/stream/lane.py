@@ -84,6 +84,7 @@ class Lane:
             else:
                 self.change.wait_for(lambda: len(self.waiting) < self.room or self.stopping)
             if self.stopping:
+                self.counters.dropped += 1
                 return
             self.waiting.append((frame, self.connection))
             self.change.notify_all()
