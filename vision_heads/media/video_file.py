@@ -53,7 +53,7 @@ class FileSource:
         self._timeout = options.timeout
         self._clean = Secrets(spec.where).clean
         self._stopped = False
-        self._last = 0.0
+        self._last = self._step = 0.0
         self._packets = 0
         self._broken = ""
 
@@ -102,10 +102,11 @@ class FileSource:
             else:
                 start = frame.time if start is None else start
                 seconds = frame.time - start
+            self._step = max(seconds - self._last, interval)
             self._last = seconds
             yield Frame(self.name, index, seconds, clock.time(), partial(convert, frame))
             index += 1
-        self._judge(container, stream, index, interval)
+        self._judge(container, stream, index)
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
         """Yield pictures up to the first that cannot be decoded; `_broken` says what it was."""
@@ -136,19 +137,18 @@ class FileSource:
         except av.FFmpegError:
             return []  # the damage is reported by the caller
 
-    def _judge(
-        self, container: InputContainer, stream: VideoStream, frames: int, interval: float
-    ) -> None:
+    def _judge(self, container: InputContainer, stream: VideoStream, frames: int) -> None:
         """Tell a whole file from one that is cut off, as far as its header says."""
-        at = f"{self._last + interval:.2f} s"
+        counted = "mp4" in container.format.name and stream.frames > 0
+        at = f"{self._last + self._step:.2f} s"
         if self._broken and frames:
             self._finish("truncated", f"damaged at {at}: {self._broken}")
         elif not frames:
             self._finish("failed", "no picture in it can be decoded")
-        elif "mp4" in container.format.name and 0 < self._packets < stream.frames:
+        elif counted and self._packets < stream.frames:
             there = f"{self._packets} of {stream.frames} pictures are there"
             self._finish("truncated", f"cut off at {at}: {there}")
-        elif (stated := _stated(stream)) and self._last + interval < stated - SLACK:
+        elif not counted and self._last + self._step < (stated := _stated(stream)) - SLACK:
             self._finish("truncated", f"cut off at {at}: the file says {stated:.2f} s")
         elif stream.codec_context.name == "gif" and not _gif_is_whole(self._where):
             self._finish("truncated", f"cut off at {at}")
@@ -157,17 +157,22 @@ class FileSource:
 
 
 def _stated(stream: VideoStream) -> float:
-    """Return the video's length in seconds as the file says, 0 where it does not."""
+    """Return the video's length in seconds as the file says, 0 where it does not.
+
+    Some containers count it from the first picture and some from the time 0; this takes the
+    shorter, as whole files must not be called truncated.
+    """
+    start = max(float((stream.start_time or 0) * (stream.time_base or 0)), 0)
     if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
+        return float(stream.duration * stream.time_base) - start
     text = next((v for k, v in stream.metadata.items() if k.startswith("DURATION")), "")
     if text.count(":") == 2:
         hours, minutes, seconds = (float(part) for part in text.split(":"))
-        return hours * 3600 + minutes * 60 + seconds
+        return hours * 3600 + minutes * 60 + seconds - start
     container: Any = stream.container
     # Of a file with sound, the length may be that of the sound.
     alone = len(container.streams) == 1 and container.duration is not None
-    return container.duration / 1e6 if alone else 0.0
+    return container.duration / 1e6 - start if alone else 0.0
 
 
 def _gif_is_whole(where: str) -> bool:
