@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from vision_heads.media.video import OpenOptions, VideoSpec
     from vision_heads.stream.pipeline import Pipeline
+    from vision_heads.stream.run import Counts
 
 _HELP = """Detect in videos and live streams: video files, GIFs, folders or patterns of pictures,
 webcams (0, /dev/video0), URLs (rtsp, http, udp, rtp, ...), .sdp files, or .txt lists of these with
@@ -32,6 +33,8 @@ and finishes its files. Needs PyAV for all but pictures and webcams: pip install
   vh stream cameras.txt --video out.mp4 --csv seen.csv --stats stats.json
 
   vh stream 0 --show --weights runs/street/best.onnx --conf 0.4
+
+  vh stream gate=rtsp://10.0.0.5/live --track bytetrack --shapes gate.yaml --events events.jsonl
 
   vh stream cameras.txt --webhook https://example.org/events --snapshots shots/
 """
@@ -111,6 +114,34 @@ def stream(
     show: Annotated[
         bool, typer.Option("--show", help="Show a window a source; q or Escape ends the run.")
     ] = False,
+    track: Annotated[
+        str,
+        typer.Option(help="Follow objects: off, bytetrack, ocsort, or botsort (moving cameras)."),
+    ] = "off",
+    shapes: Annotated[
+        Path | None,
+        typer.Option(
+            "--shapes",
+            "--lines",
+            "--zones",
+            help="With --track: YAML file of lines and zones to count at; docs/tracking.md.",
+        ),
+    ] = None,
+    track_start: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Score that begins a track; lower ones only continue tracks."
+        ),
+    ] = 0.4,
+    track_lost: Annotated[
+        float, typer.Option(help="Seconds for which a track waits for its object to come back.")
+    ] = 1.0,
+    track_mixed: Annotated[
+        bool, typer.Option("--track-mixed", help="Tracks may change their class, as car and van.")
+    ] = False,
+    smooth: Annotated[
+        bool, typer.Option("--smooth/--no-smooth", help="Smooth the poses of tracked heads.")
+    ] = True,
     stride: Annotated[int, typer.Option(min=1, help="Look at every n-th frame.")] = 1,
     max_fps: Annotated[
         float | None,
@@ -149,6 +180,7 @@ def stream(
     import cv2  # noqa: PLC0415
 
     from vision_heads.cli.models import comma_separated  # noqa: PLC0415
+    from vision_heads.cli.stream_track import open_analytics  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
     from vision_heads.runtime.engines import open_engine, resolve_weights  # noqa: PLC0415
@@ -179,6 +211,15 @@ def stream(
         batch=batch,
         slicing=slice_size,
     )
+    analytics = open_analytics(
+        track,
+        shapes,
+        {head.name: head.classes for head in engine.spec.heads if head.name in request.options},
+        start=track_start,
+        lost=track_lost,
+        mix=track_mixed,
+        smooth=smooth,
+    )
     plan = OutputPlan(video, jsonl, csv, mot, events, snapshots, webhook or (), spool, append)
     window = Windows() if show else None
     outputs = plan.open(found, list(request.options), _say)
@@ -186,12 +227,14 @@ def stream(
         engine,
         request,
         outputs=[*outputs, window] if window else outputs,
+        hooks=[analytics] if analytics else [],
         settings=settings,
         parallel=threading_plan.parallel,
         report=_say,
     )
-    stopped = run(pipeline, found, options, say=_say, window=window, stats=stats)
-    _print_report(pipeline)
+    counts = analytics.counts if analytics else None
+    stopped = run(pipeline, found, options, say=_say, window=window, stats=stats, counts=counts)
+    _print_report(pipeline, counts)
     code = _exit_code(pipeline, found, stopped)
     if code:
         raise typer.Exit(code)
@@ -218,9 +261,11 @@ def _say(line: str) -> None:
     typer.echo(f"vh: {line}", err=True)
 
 
-def _print_report(pipeline: Pipeline) -> None:
+def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from vision_heads.cli.stream_track import count_lines  # noqa: PLC0415
 
     records = pipeline.stats()
     columns = ("received", "shown", "skipped", "dropped", "damaged", "reconnects")
@@ -240,6 +285,10 @@ def _print_report(pipeline: Pipeline) -> None:
     if not console.is_terminal:
         console.width = 160  # lines in a log are not cut
     console.print(table)
+    counted = {} if counts is None else {name: counts(name) for name in records}
+    for name, found in counted.items():
+        for line in [] if found is None else count_lines(name, found):
+            typer.echo(line)
     for name, record in records.items():
         if record["message"]:
             _say(f"{name}: {record['end']}: {record['message']}")

@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,9 @@ from vision_heads.stream.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from vision_heads.stream.window import Windows
+
+Counts = Callable[[str], dict[str, Any] | None]
+"""What was counted in a source, by its id; see `Analytics.counts`."""
 
 FIRST_LINE, LONGEST_PAUSE = 10.0, 600.0
 """Seconds until the first line of progress, and most between two; each pause doubles the last."""
@@ -34,6 +37,7 @@ def run(
     say: Report,
     window: Windows | None = None,
     stats: Path | None = None,
+    counts: Counts | None = None,
 ) -> int | None:
     """Run all sources to their end, or until a signal, and finish every output.
 
@@ -47,6 +51,7 @@ def run(
         say: takes lines for the user.
         window: refreshed meanwhile; closing it ends the run.
         stats: file of the counts, written anew now and then.
+        counts: gives what hooks counted, for that file.
 
     Returns:
         The signal that ended the run, None where it ended by itself.
@@ -59,27 +64,32 @@ def run(
         try:
             for spec in sources:
                 pipeline.add(spec.name, spec.live, partial(open_video, spec, options))
-            _watch(pipeline, received, say, window, stats)
+            _watch(pipeline, received, say, window, stats, counts)
         finally:
             pipeline.stop()
             if stats is not None:
-                write_stats(stats, pipeline)
+                write_stats(stats, pipeline, counts)
     return received[0] if received else None
 
 
-def write_stats(path: Path, pipeline: Pipeline) -> None:
+def write_stats(path: Path, pipeline: Pipeline, counts: Counts | None = None) -> None:
     """Write the counts as JSON: sources by name, and what each output missed; in one step.
+
+    With `counts`, also what hooks counted in each source, as "objects".
 
     Raises:
         UserError: the file cannot be written.
     """
+    sources = pipeline.stats()
     record = {
-        "sources": pipeline.stats(),
+        "sources": sources,
         "outputs": [
             {"name": guard.output.name, "failed": guard.failed, "missed": guard.missed}
             for guard in pipeline.guards
         ],
     }
+    if counts is not None:
+        record["objects"] = {name: counts(name) for name in sources}
     with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():  # /dev/stdout
@@ -116,6 +126,7 @@ def _watch(
     say: Report,
     window: Windows | None,
     stats: Path | None,
+    counts: Counts | None,
 ) -> None:
     begin = time.monotonic()
     pause, next_line, next_stats = FIRST_LINE, begin + FIRST_LINE, begin + STATS_EVERY
@@ -129,7 +140,7 @@ def _watch(
             next_stats = now + STATS_EVERY
             # A full disk is reported at the end; until then it may be cleared.
             with contextlib.suppress(UserError):
-                write_stats(stats, pipeline)
+                write_stats(stats, pipeline, counts)
         if now >= next_line:
             pause = min(pause * 2, LONGEST_PAUSE)
             next_line = now + pause

@@ -1,0 +1,74 @@
+"""What `vh stream` makes of its options of tracking and counting, and how it tells the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vision_heads.errors import require
+
+if TYPE_CHECKING:
+    from vision_heads.stream.analytics import Analytics
+
+OFF = "off"
+
+
+def open_analytics(
+    track: str,
+    shapes: Path | None,
+    classes: Mapping[str, Sequence[str]],
+    *,
+    start: float,
+    lost: float,
+    mix: bool,
+    smooth: bool,
+) -> Analytics | None:
+    """Return what makes the hooks of every source; None where nothing is tracked.
+
+    Args:
+        track: a tracker's name, or "off".
+        shapes: file of lines and zones.
+        classes: class names of the heads that run, by head.
+        start, lost, mix: see `TrackSettings`; `mix` lets tracks change their class.
+        smooth: whether poses of tracked heads are smoothed.
+
+    Raises:
+        UserError: an option or the file is wrong, or a package is missing.
+    """
+    from vision_heads.geometry.filters import OneEuro  # noqa: PLC0415
+    from vision_heads.stream.analytics import AnalyticsSettings, make_hooks  # noqa: PLC0415
+    from vision_heads.stream.shapes import read_shapes  # noqa: PLC0415
+    from vision_heads.stream.tracking import TRACKERS, TrackSettings  # noqa: PLC0415
+
+    known = ", ".join((OFF, *TRACKERS))
+    require(track == OFF or track in TRACKERS, f"--track {track}: unknown; known: {known}")
+    if track == OFF:
+        require(shapes is None, "--shapes: lines and zones count tracked objects; add --track")
+        return None
+    require(lost > 0, f"--track-lost must be above 0 seconds, got {lost:g}")
+    settings = TrackSettings(track, start=start, lost=lost, per_class=not mix)
+    read = None
+    if shapes is not None:
+        read = read_shapes(shapes)
+        read.check(classes, str(shapes))
+    return make_hooks(AnalyticsSettings(settings, OneEuro() if smooth else None, read))
+
+
+def count_lines(source: str, counts: Mapping[str, Any]) -> list[str]:
+    """Say in lines what was counted in a source; `counts` is `Counting.snapshot`."""
+    lines = [
+        f"{source}: {head}: {_each(classes)} tracked"
+        for head, classes in counts["tracked"].items()
+        if classes
+    ]
+    for name, record in counts["lines"].items():
+        lines.append(f"{source}: line {name}: in {_each(record['in'])}; out {_each(record['out'])}")
+    for name, record in counts["zones"].items():
+        mean = "" if record["dwell_mean"] is None else f"; {record['dwell_mean']:.1f} s on average"
+        lines.append(f"{source}: zone {name}: {_each(record['entered'])} came in{mean}")
+    return lines
+
+
+def _each(classes: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(classes.items())) or "0"
