@@ -145,7 +145,7 @@ def test_slices_and_several_heads(place):
         (["in", "--heads", "pose"], "no head 'pose'"),
         (["in", "--imgsz", "256"], "made for 128x128 only"),
         (["in", "--slice", "640", "--overlap", "1"], "overlap must be"),
-        (["in", "--slice", "640", "--merge", "soft"], "merge must be"),
+        (["in", "--slice", "640", "--merge", "soft"], "--merge soft: tiles are merged by"),
         (["in", "--json", "m.onnx/found.json"], "cannot be written"),
         (["in", "--save-txt", "--out", "m.onnx"], "cannot be written"),
         (["in", "--json", "a.out", "--csv", "a.out"], "name of the JSON file too"),
@@ -271,6 +271,10 @@ def test_a_merge_of_the_model_can_be_switched_off_or_replaced(two_heads):
 
 def test_what_is_wrong_with_a_merge_is_named(two_heads):
     (two_heads / "bad.yaml").write_text("warm: [one:red, two:orange]\n")
-    for file, message in (("bad.yaml", "no 'two:orange'"), ("none.yaml", "none.yaml: No such")):
-        done = _vh("in/sub/0.png", "--weights", "two.onnx", "--merge-classes", file)
+    for option, file, message in (
+        ("--merge-classes", "bad.yaml", "no 'two:orange'"),
+        ("--merge-classes", "none.yaml", "none.yaml: No such"),
+        ("--merge", "merge.yaml", "--merge merge.yaml: tiles are merged by nms or nmm"),
+    ):
+        done = _vh("in/sub/0.png", "--weights", "two.onnx", option, file)
         assert isinstance(done.exception, UserError) and message in str(done.exception)

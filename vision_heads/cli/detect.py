@@ -334,6 +334,10 @@ def _say_what_is_left_out(pictures: Pictures) -> None:
 def _slicing(size: int | None, overlap: float, merge: str, metric: str) -> Slicing | None:
     from vision_heads.runtime.slicing import Slicing  # noqa: PLC0415
 
+    require(
+        merge in ("nms", "nmm"),
+        f"--merge {merge}: tiles are merged by nms or nmm; --merge-classes takes files",
+    )
     if size is None:
         return None
     return Slicing(size, overlap, merge=merge, metric=metric)  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ MOTChallenge's format; docs/tracking.md.
 
   vh eval runs/street/best.safetensors --data visdrone --protocol visdrone --plots plots
 
-  vh eval joint.onnx --data animals=voc-animals --data street=visdrone --protocol street=visdrone
+  vh eval joint.onnx --data animals=animals.yaml --data street=visdrone --protocol street=visdrone
 
   vh eval --predictions results.json --data card.yaml --json scores.json
 
