@@ -14,7 +14,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def paint_line(picture: Pixels, points: ArrayLike, text: str) -> None:
-    """Paint a line with an arrow to its "in" side, and a text at its middle.
+    """Paint a line with an arrow to its "in" side, and a text at its first point.
 
     Args:
         picture: BGR uint8 (H, W, 3), changed in place.
@@ -30,7 +30,7 @@ def paint_line(picture: Pixels, points: ArrayLike, text: str) -> None:
     cv2.line(picture, _pixel(start), _pixel(end), _COLOR, thick, cv2.LINE_AA)
     tip = middle + 10 * thick * inwards
     cv2.arrowedLine(picture, _pixel(middle), _pixel(tip), _COLOR, thick, cv2.LINE_AA, 0, 0.4)
-    _label(picture, middle + 2 * thick, text)
+    _label(picture, start, text)
 
 
 def paint_zone(picture: Pixels, points: ArrayLike, text: str) -> None:
