@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from typer.testing import CliRunner
 from vision_heads.cli.main import app
 from vision_heads.errors import UserError
 from vision_heads.export.onnx import export_onnx
-from vision_heads.measure import Measures, measure
+from vision_heads.measure import METADATA_KEY, Measures, measure, separate
 from vision_heads.network import Network, save_network
 from vision_heads.spec import HeadSpec, InputSpec, ModelSpec
 
@@ -123,3 +126,113 @@ def test_an_onnx_file_of_another_program_is_named(tmp_path):
     onnx.save(onnx.helper.make_model(graph), str(tmp_path / "other.onnx"))
     with pytest.raises(UserError, match=r"other\.onnx: carries no model description"):
         run(str(tmp_path / "other.onnx"))
+
+
+LEVELS = {"a": (2, 3, 4, 5), "b": (3, 4, 5), "c": (2, 3), "backbone": (3, 4, 5)}
+BRANCHES = {"down_p3": [["a", "b"], ["c"], ["backbone"]], "up_p4": [[name] for name in LEVELS]}
+
+
+def branched(**changes: object) -> ModelSpec:
+    heads = tuple(HeadSpec(name=n, classes=("x", "y"), levels=v) for n, v in LEVELS.items())
+    settings = {"input": InputSpec(height=64, width=64), "heads": heads, "branches": BRANCHES}
+    return ModelSpec.model_validate(settings | changes)
+
+
+def test_every_copy_of_a_stage_is_counted_and_they_make_the_neck():
+    spec = branched()
+    measures, network = measure(spec), Network(spec).eval()
+    copies = {(copy.stage, copy.copy): copy for copy in measures.neck}
+    # c stops at P3, so its group has no copy of up_p4 and up_p5.
+    assert [number for stage, number in copies if stage == "up_p4"] == [0, 1, 3]
+    for (stage, number), copy in copies.items():
+        module = network.neck.copy_of(stage, number)
+        assert copy.parameters == sum(p.numel() for p in module.parameters())
+    neck = measures.parts[1]
+    for what in ("layers", "parameters", "flops"):
+        assert sum(getattr(copy, what) for copy in measures.neck) == getattr(neck, what)
+    assert copies["down_p3", 0].flops == copies["down_p3", 1].flops > 0
+    assert Measures.from_json(measures.to_json()) == measures
+
+
+def test_separate_models_are_counted_as_they_would_be_built():
+    spec = branched()
+    alone = separate(spec, measure(spec))
+    for head, part in zip(spec.heads, alone, strict=True):
+        total = measure(ModelSpec(heads=(head,), input=spec.input)).total
+        assert (part.name, part.parameters, part.flops, part.layers) == (
+            head.name, total.parameters, total.flops, total.layers,
+        )  # fmt: skip
+
+
+def test_the_tree_shows_who_shares_what(tmp_path):
+    spec = branched()
+    save_network(tmp_path / "m.safetensors", Network(spec))
+    lines = run(str(tmp_path / "m.safetensors")).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("tree"))
+    tree = lines[first + 1 : first + 20]
+    drawn = [re.match(r"[│├└─ ]*[a-z0-9_]+", line)[0] for line in tree]
+    assert drawn == [
+        "backbone",
+        "down_p4",
+        "├─ down_p3",
+        "│  down_p2",
+        "│  up_p3",
+        "│  ├─ up_p4",
+        "│  │  up_p5",
+        "│  │  a",
+        "│  └─ up_p4",
+        "│     up_p5",
+        "│     b",
+        "├─ down_p3",
+        "│  down_p2",
+        "│  up_p3",
+        "│  c",
+        "└─ down_p3",
+        "   down_p2",
+        "   up_p3",
+        "   up_p4",
+    ]
+    measures = measure(spec)
+    for line, part in ((tree[0], measures.parts[0]), (tree[7], measures.parts[2])):
+        assert f"{part.parameters:,}" in line and f"{part.flops / 1e9:.2f}" in line
+    assert "a, b" in tree[2] and "all" in tree[1] and "head, detect" in tree[10]
+    whole, alone = measures.total.parameters, sum(p.parameters for p in separate(spec, measures))
+    (saved,) = [line for line in lines if line.startswith("sharing")]
+    assert f"{whole:,} parameters instead of {alone:,} of 4 separate models" in saved
+    assert f"({1 - whole / alone:.0%} saved)" in saved
+
+
+def test_a_model_of_one_head_has_no_tree():
+    text = run("--size", "n")
+    assert "tree" not in text and "sharing" not in text and "down_p4" not in text
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("exported") / "m.onnx"
+    export_onnx(Network(branched()), file)
+    return file
+
+
+def test_exported_files_draw_the_tree_without_torch(tmp_path, monkeypatch, exported):
+    save_network(tmp_path / "m.safetensors", Network(branched()))
+    weights = run(str(tmp_path / "m.safetensors")).splitlines()
+    for name in [name for name in sys.modules if name.split(".")[0] == "torch"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    shown = run(str(exported)).splitlines()
+    assert [line for line in weights[1:-1] if line not in shown] == []
+
+
+def test_files_from_before_the_copies_were_counted_are_still_read(tmp_path, exported):
+    import onnx
+
+    model = onnx.load(str(exported))
+    (field,) = [prop for prop in model.metadata_props if prop.key == METADATA_KEY]
+    content = json.loads(field.value)
+    del content["neck"]
+    field.value = json.dumps(content)
+    onnx.save(model, str(tmp_path / "old.onnx"))
+    assert Measures.from_json(field.value).neck == ()
+    text = run(str(tmp_path / "old.onnx"))
+    assert "├─ down_p3" in text and "sharing" not in text
+    assert f"{measure(branched()).parts[0].parameters:,}" in text

@@ -139,25 +139,18 @@ def search_branches(
     check_budget(costs, settings.budget)  # before the long part
     probes = _choose(singles, splits, spec, settings, progress)
     by_data: dict[str, dict[str, Matrix]] = {}
-    with progress(sum(len(chosen.samples) for chosen in probes), "probe pictures") as step:
-        for single, chosen in zip(singles, probes, strict=True):
+    with progress(sum(len(pictures.samples) for pictures in probes), "probe pictures") as step:
+        for single, pictures in zip(singles, probes, strict=True):
             by_data[single.name] = compare(
-                singles, chosen, spec.input, settings.method, settings.kernel, step
+                singles, pictures, spec.input, settings.method, settings.kernel, step
             )
     matrices = mean_matrices(by_data, spec)
     heads = len(singles)
     priced = tuple(settings.budget.limits()) or ("parameters", "flops")
     scorer = Scorer(matrices, costs, heads, priced)
     plans = find_plans(scorer, settings.budget)
-    chosen_plan = choose(plans, settings.budget)
+    chosen = choose(plans, settings.budget)
     stages = len(matrices)
-    measured = None
-    if ms is not None:
-        from vision_heads.branching.latency import time_model  # noqa: PLC0415
-
-        branches = to_branches(chosen_plan.plan, list(matrices), [s.name for s in singles])
-        planned = ModelSpec.model_validate(spec.model_dump() | {"branches": branches})
-        measured = time_model(planned, settings.threads)
     return Found(
         singles=singles,
         spec=spec,
@@ -170,8 +163,8 @@ def search_branches(
         front=front(plans),
         together=scorer((together(heads),) * stages),
         apart=scorer((apart(heads),) * stages),
-        chosen=chosen_plan,
-        measured_ms=measured,
+        chosen=chosen,
+        measured_ms=None if ms is None else _time_plan(spec, chosen, settings),
     )
 
 
@@ -212,6 +205,14 @@ def _timed(
         stages = time_stages(spec, settings.threads)
         step()
     return whole, stages
+
+
+def _time_plan(spec: ModelSpec, plan: Scored, settings: Settings) -> float:
+    from vision_heads.branching.latency import time_model  # noqa: PLC0415
+
+    branches = to_branches(plan.plan, spec.stages, [head.name for head in spec.heads])
+    planned = ModelSpec.model_validate(spec.model_dump() | {"branches": branches})
+    return time_model(planned, settings.threads)
 
 
 def write_found(found: Found, folder: Path) -> list[Path]:

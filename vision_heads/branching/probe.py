@@ -139,8 +139,8 @@ def compare(
         }
         for row, first in signatures.items():
             for column, second in signatures.items():
-                # Of equal ones rounding can leave a little less than nothing.
-                matrix[row, column] = max(0.0, 1 - similarity(first, second))
+                # Beyond the ninth digit is rounding, on either side of nothing.
+                matrix[row, column] = abs(round(1 - similarity(first, second), 9))
     return matrices
 
 

@@ -45,7 +45,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("detect", "serve", "train", "eval", "export", "info", "data", "heads")
+COMMANDS = (
+    "detect",
+    "stream",
+    "serve",
+    "train",
+    "eval",
+    "export",
+    "info",
+    "data",
+    "heads",
+    "branch",
+)
 """Each names a module of `vision_heads.cli` with a function `register(app)`."""
 
 
