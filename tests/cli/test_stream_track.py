@@ -123,6 +123,26 @@ def test_nothing_is_tracked_unless_asked_for(place):
     assert "objects" not in json.loads(Path("s").read_text())
 
 
+def test_merged_classes_count_where_they_are(tmp_path):
+    from vision_heads.cli.stream_track import class_names
+    from vision_heads.heads.base import DecodeOptions
+    from vision_heads.runtime.engines import open_engine
+    from vision_heads.runtime.request import make_request
+
+    write_model(tmp_path / "m.onnx", heads=("low", "high"))
+    engine = open_engine(tmp_path / "m.onnx", threads=1)
+    alone = make_request(engine, DecodeOptions())
+    assert class_names(engine.spec, alone) == dict.fromkeys(
+        ("low", "high"), ("red", "green", "blue")
+    )
+    merged = make_request(engine, DecodeOptions(), merge={"warm": ["low:red", "high:red"]})
+    assert class_names(engine.spec, merged) == {
+        "low": ("green", "blue"),
+        "high": ("green", "blue"),
+        "merged": ("warm",),
+    }
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

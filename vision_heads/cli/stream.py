@@ -180,7 +180,7 @@ def stream(
     import cv2  # noqa: PLC0415
 
     from vision_heads.cli.models import comma_separated  # noqa: PLC0415
-    from vision_heads.cli.stream_track import open_analytics  # noqa: PLC0415
+    from vision_heads.cli.stream_track import class_names, open_analytics  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
     from vision_heads.runtime.engines import open_engine, resolve_weights  # noqa: PLC0415
@@ -214,7 +214,7 @@ def stream(
     analytics = open_analytics(
         track,
         shapes,
-        {head.name: head.classes for head in engine.spec.heads if head.name in request.options},
+        class_names(engine.spec, request),
         start=track_start,
         lost=track_lost,
         mix=track_mixed,

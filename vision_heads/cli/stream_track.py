@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vision_heads.errors import require
 
 if TYPE_CHECKING:
+    from vision_heads.runtime.request import Request
+    from vision_heads.spec import ModelSpec
     from vision_heads.stream.analytics import Analytics
 
 OFF = "off"
@@ -53,6 +55,23 @@ def open_analytics(
         read = read_shapes(shapes)
         read.check(classes, str(shapes))
     return make_hooks(AnalyticsSettings(settings, OneEuro() if smooth else None, read))
+
+
+def class_names(spec: ModelSpec, request: Request) -> dict[str, tuple[str, ...]]:
+    """Return the classes that results of a request can have, by head.
+
+    Classes that are merged are not in their heads any more but under `spec.MERGED`.
+    """
+    from vision_heads.spec import MERGED  # noqa: PLC0415
+
+    merging = request.merging
+    names = {head.name: head.classes for head in spec.heads if head.name in request.options}
+    if merging is None:
+        return names
+    for head, labels in merging.labels.items():
+        left = zip(names[head], labels.tolist(), strict=True)
+        names[head] = tuple(name for name, label in left if label < 0)
+    return names | {MERGED: merging.names}
 
 
 def count_lines(source: str, counts: Mapping[str, Any]) -> list[str]:
