@@ -236,3 +236,15 @@ def test_files_from_before_the_copies_were_counted_are_still_read(tmp_path, expo
     text = run(str(tmp_path / "old.onnx"))
     assert "├─ down_p3" in text and "sharing" not in text
     assert f"{measure(branched()).parts[0].parameters:,}" in text
+
+
+def test_what_is_merged_at_detection_is_shown(tmp_path):
+    from tests.runtime.tiny_onnx import write_model
+
+    spec = write_model(tmp_path / "m.onnx", heads=("one", "two"))
+    plain = run(str(tmp_path / "m.onnx"))
+    merged = spec.model_dump() | {"merge": {"warm": ["one:red", "two:red"]}}
+    text = ModelSpec.model_validate(merged).to_json()
+    write_model(tmp_path / "m.onnx", heads=("one", "two"), metadata=text)
+    assert "merged" not in plain
+    assert "merged       warm: one:red, two:red" in run(str(tmp_path / "m.onnx"))

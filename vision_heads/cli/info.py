@@ -147,6 +147,8 @@ def _show(console: Console, title: str, spec: ModelSpec, measures: Measures | No
         strides = ", ".join(f"P{level} stride {2**level}" for level in head.levels)
         console.print(f"head         {head.name} ({head.kind}): {strides}")
         console.print(f"classes      {len(head.classes)}: {', '.join(head.classes)}", markup=False)
+    for name, members in spec.merge.items():
+        console.print(f"merged       {name}: {', '.join(members)}", markup=False)
     if measures:
         console.print(_parts_table(measures))
     if len(spec.heads) > 1:
