@@ -245,6 +245,23 @@ def test_a_fault_of_ours_is_raised_where_it_is_waited_for():
     assert not [t for t in threading.enumerate() if t.name.startswith("vh-")]
 
 
+def test_a_source_that_breaks_is_a_fault_and_one_that_cannot_be_made_is_not():
+    def broken():
+        raise ZeroDivisionError("a fault")
+
+    def missing():
+        raise UserError("videos need PyAV")
+
+    pipeline = start()
+    pipeline.add("a", False, missing)
+    assert pipeline.wait(5)
+    assert pipeline.stats()["a"]["message"] == "videos need PyAV"
+    pipeline.add("b", True, broken)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.wait(5)
+    pipeline.stop()
+
+
 def test_threads_are_gone_after_stop():
     pipeline = start(parallel=2)
     for name in "abc":

@@ -104,7 +104,7 @@ class Pipeline:
             depth = calls + (1 if live else 2)
             room = 1 if live else max(self._settings.waiting, calls)
             lane = Lane(name, live, self._change, hooks, room, depth)
-            reader = Reader(lane, opener, self._settings, self._report)
+            reader = Reader(lane, opener, self._settings, self._report, self._fail)
             writer = threading.Thread(
                 target=self._write, args=(lane,), name=f"vh-out-{name}", daemon=True
             )

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from vision_heads.errors import UserError
 from vision_heads.media.frames import End, Frame, FrameSource
 from vision_heads.stream.lane import Lane, Report
 from vision_heads.stream.seen import SOURCE_LOST, SOURCE_RESUMED, Event
@@ -30,11 +31,20 @@ class Reader(threading.Thread):
         opener: makes a fresh source for each connection.
         settings: pace and patience.
         report: takes lines for the user.
+        fail: takes what went wrong without being the user's mistake.
     """
 
-    def __init__(self, lane: Lane, opener: Opener, settings: Settings, report: Report) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        opener: Opener,
+        settings: Settings,
+        report: Report,
+        fail: Callable[[BaseException], None],
+    ) -> None:
         super().__init__(name=f"vh-read-{lane.name}", daemon=True)
         self._lane, self._opener, self._settings, self._report = lane, opener, settings, report
+        self._fail = fail
         self._stopping = threading.Event()
         self._source: FrameSource | None = None
         self._pace = Pace(settings)
@@ -64,9 +74,11 @@ class Reader(threading.Thread):
                 if self._stopping.wait(backoff.wait()):
                     self._lane.close(End("stopped"))
                     return
+        except UserError as error:
+            self._lane.close(End("failed", str(error)))
         except BaseException as error:
             self._lane.close(End("failed", f"{self._lane.name}: {type(error).__name__}"))
-            raise
+            self._fail(error)
 
     def _again(self, end: End) -> bool:
         wanted = self._lane.live and self._settings.reconnect
