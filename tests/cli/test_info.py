@@ -246,5 +246,5 @@ def test_what_is_merged_at_detection_is_shown(tmp_path):
     merged = spec.model_dump() | {"merge": {"warm": ["one:red", "two:red"]}}
     text = ModelSpec.model_validate(merged).to_json()
     write_model(tmp_path / "m.onnx", heads=("one", "two"), metadata=text)
-    assert "merged" not in plain
+    assert "warm" not in plain
     assert "merged       warm: one:red, two:red" in run(str(tmp_path / "m.onnx"))

@@ -225,3 +225,22 @@ def test_attention_report(tmp_path):
     assert [row["mutual"] for row in rows] == ["1", "1", "0", "0"]
     assert float(rows[2]["camera_degrees"]) == pytest.approx(3, abs=0.01)
     assert rows[3]["camera_degrees"] == ""
+
+
+def test_every_record_and_row_says_which_head_found_it(tmp_path):
+    """Two heads with a class of the same name, one of them with poses."""
+    result = _result(heads=("aerial", "street"))
+    pose = Detections([[1, 2, 3, 4]], [0.5], [0], ("car",), rotation=from_euler([[5, 6, 7]]))
+    result.heads["pose"] = pose
+    for sink in (JsonSink(tmp_path / "a.json"), CsvSink(tmp_path / "a.csv")):
+        sink.write("a", result)
+        sink.close()
+    (record,) = json.loads((tmp_path / "a.json").read_text())
+    assert {head: len(found) for head, found in record["heads"].items()} == {
+        "aerial": 2, "street": 2, "pose": 1
+    }  # fmt: skip
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["head"] for row in rows] == ["aerial", "aerial", "street", "street", "pose"]
+    assert [row["class"] for row in rows] == ["a/b", "car", "a/b", "car", "car"]
+    assert [row["yaw"] for row in rows] == ["", "", "", "", "6.0"]
