@@ -163,7 +163,7 @@ def test_rotation_vectors_are_opencvs(rotation):
     vector = to_euler(rotation, "opencv")
     assert cv2.Rodrigues(vector)[0] == pytest.approx(flip @ rotation @ flip, abs=1e-6)
     if np.linalg.norm(vector) < np.radians(179):
-        # Nearer to half a turn OpenCV's way back is off by up to 0.1 degrees from its own way there.
+        # Nearer to half a turn OpenCV's way back is off by up to 0.1 degrees from its way there.
         again = from_euler(cv2.Rodrigues(flip @ rotation @ flip)[0].ravel(), "opencv")
         assert geodesic(again, rotation) < 1e-4
 
