@@ -45,7 +45,7 @@ from vision_heads.stream.video import VideoFiles
 
 VIDEO = ROOT.parent / "shared/data/video/car-detection.mp4"
 _YOLO = "from ultralytics.cfg import entrypoint; entrypoint()"
-BITS = 44
+BITS = 46
 """Of a time in tenths of a millisecond, written into a picture."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vision_heads.errors import UserError, require
 from vision_heads.media.video import VideoSpec
 from vision_heads.stream.lane import Report
-from vision_heads.stream.lines import CsvLines, EventLines, JsonLines, MotLines
+from vision_heads.stream.lines import CsvLines, EventLines, JsonLines, MotLines, inserted
 from vision_heads.stream.outputs import Output
 from vision_heads.stream.snapshots import Snapshots
 from vision_heads.stream.video import VideoFiles
@@ -90,7 +90,6 @@ class OutputPlan:
         self, sources: Sequence[VideoSpec], heads: Sequence[str], report: Report
     ) -> Iterator[Output]:
         names = [spec.name for spec in sources]
-        live = any(spec.live for spec in sources)
         if self.jsonl:
             yield JsonLines(self.jsonl, append=self.append)
         if self.csv:
@@ -104,5 +103,8 @@ class OutputPlan:
         for number, url in enumerate(self.webhooks, 1):
             folder = self.spool / str(number) if len(self.webhooks) > 1 else self.spool
             yield Webhook(url, folder, snapshots=self.snapshots is not None, report=report)
-        if self.video:
-            yield VideoFiles(self.video, names, live, report)
+        if self.video is not None:
+            for spec in sources:  # each its own output: when one breaks, the others go on
+                several = [spec.name] * (len(sources) > 1)
+                path = inserted(self.video, *several)
+                yield VideoFiles(path, [spec.name], spec.live, report)

@@ -68,11 +68,18 @@ class VideoFiles:
         self._open: dict[str, _Encoder] = {}
 
     def frame(self, seen: Seen) -> None:
-        """Draw and write a frame; the first one opens the file."""
-        source, picture = seen.frame.source, seen.drawn()
+        """Draw and write a frame; the first one opens the file. Other sources are left out."""
+        source = seen.frame.source
+        if source not in self._paths:
+            return
+        picture = seen.drawn()
         if source not in self._open:
             self._open[source] = self._begin(self._paths[source], picture)
-        self._open[source].add(picture, seen.frame.time)
+        try:
+            self._open[source].add(picture, seen.frame.time)
+        except OutputBrokenError:
+            self._open.pop(source).abandon()
+            raise
 
     def event(self, event: Event, image: Pixels | None) -> None:
         """Leave events out."""
@@ -177,12 +184,15 @@ class _Encoder:
 
     def close(self) -> None:
         try:
-            if self._drain.error is None:
-                self._mux(self._stream.encode())
-                self._file.close()
+            self._mux(self._stream.encode())
         finally:
-            self._drain.close()
+            self.abandon()
         self._check()
+
+    def abandon(self) -> None:
+        """Close what is open; PyAV must not be left to do so whenever memory is tidied up."""
+        self._file.close()
+        self._drain.close()
 
     def _mux(self, packets: Any) -> None:
         av = require_av()
