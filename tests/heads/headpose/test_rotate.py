@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from vision_heads.geometry.rotations import to_euler  # noqa: E402
 from vision_heads.heads.headpose.rotate import (  # noqa: E402
     EULER_RANGE,
+    columns_error,
     euler_error,
     from_columns,
     from_euler_shares,
@@ -45,6 +46,19 @@ def test_columns_of_any_kind_become_a_rotation(values) -> None:
 def test_columns_of_a_rotation_give_it_back() -> None:
     rotation = _about([1, 2, -0.5], 2.5).float()
     torch.testing.assert_close(from_columns(torch.cat((rotation[:, 0], rotation[:, 1]))), rotation)
+
+
+def test_columns_are_pulled_to_length_one_and_the_angle_cannot_do_that() -> None:
+    rotation = _about([1, 2, -0.5], 2.5).float()
+    columns = torch.cat((rotation[:, 0], rotation[:, 1]))
+    assert float(columns_error(columns, rotation)) == pytest.approx(0, abs=1e-12)
+    other = _about([3, -1, 2], 0.4).float()
+    long = (8 * columns).requires_grad_()
+    geodesic(from_columns(long), other).backward()
+    assert abs(float(long.grad @ columns)) < 1e-6  # at right angles: the length never shrinks
+    long.grad = None
+    columns_error(long, other).backward()
+    assert float(long.grad[:3] @ columns[:3]) > 1 and float(long.grad[3:] @ columns[3:]) > 1
 
 
 @pytest.mark.parametrize("columns", [[0.0] * 6, [1, 0, 0, 1, 0, 0], [1, 0, 0, -3, 0, 0]])

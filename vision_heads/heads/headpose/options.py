@@ -17,8 +17,9 @@ class HeadPoseOptions(DetectOptions):
             matrix (Zhou et al., arXiv 1812.07035), trained by the angle between rotations,
             without any jump. "euler": pitch / 180, yaw / 360 and roll / 180 as numbers in 0..1
             (DirectMHP, arXiv 2302.01110), for comparison: it cannot say |pitch| or |roll| > 90.
-        rotation_gain: weight of the rotation loss: radians with "6d", squared shares of the
-            range with "euler". None: 1 with "6d", 20 with "euler", where it is far smaller.
+        rotation_gain: weight of the rotation loss: with "6d" radians and half the squared
+            distance of the columns, with "euler" squared shares of the range. None: 1 with "6d",
+            20 with "euler", where it is far smaller.
         rotation_width: channels of the rotation branch.
     """
 

@@ -29,6 +29,12 @@ def from_columns(values: Tensor) -> Tensor:
     return torch.stack((first, second, cross(first, second)), -1)
 
 
+def columns_error(values: Tensor, wanted: Tensor) -> Tensor:
+    """Squared distance (...) of raw columns (..., 6) from those of rotations (..., 3, 3)."""
+    columns = wanted[..., :2].mT.flatten(-2)
+    return (values - columns).square().sum(-1)
+
+
 def _without(values: Tensor, direction: Tensor) -> Tensor:
     return values - (values * direction).sum(-1, keepdim=True) * direction
 
