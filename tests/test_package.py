@@ -57,6 +57,12 @@ def test_every_module_and_the_type_marker_travel(wheel):
     assert not [name for name in wheel.namelist() if name.startswith(("tests/", "tools/"))]
 
 
+def test_the_page_of_the_service_travels(wheel):
+    files = _files("vision_heads/serve/page")
+    assert {"index.html", "main.js", "style.css"} <= {Path(name).name for name in files}
+    assert files <= set(wheel.namelist())
+
+
 def test_core_brings_no_torch_and_the_extras_are_the_two_promised(wheel):
     (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = Parser().parsestr(wheel.read(name).decode())

@@ -30,7 +30,7 @@ from starlette.testclient import TestClient
 from vision_heads.serve.app import Plan, make_app
 from vision_heads.serve.server import make_server, open_socket
 
-USER, PASSWORD = "watcher", "S3cret-pa55word"
+USER, PASSWORD = "gatekeeper7", "S3cret-pa55word"
 
 
 class CountingEngine:

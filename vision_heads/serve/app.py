@@ -222,9 +222,7 @@ def _samples(streams: Streams, desk: Desk) -> Iterable[Sample]:
     yield Sample(
         "vh_pictures_in_work", "gauge", "Pictures of requests in work.", [((), desk.inside)]
     )
-    yield Sample(
-        "vh_pictures_waiting", "gauge", "Those that no call took.", [((), desk.waiting)]
-    )
+    yield Sample("vh_pictures_waiting", "gauge", "Those that no call took.", [((), desk.waiting)])
     yield Sample("vh_watchers", "gauge", "Connections that stay open.", [((), streams.watchers)])
     yield from stream_samples(streams.infos())
 

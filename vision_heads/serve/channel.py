@@ -14,6 +14,8 @@ from collections import deque
 from concurrent.futures import Executor
 from typing import Any
 
+import anyio
+
 from vision_heads.serve.history import History
 from vision_heads.serve.render import Look, render
 from vision_heads.stream.seen import Event, Seen
@@ -79,12 +81,11 @@ class Reader:
 
     async def wait(self, seconds: float) -> bool:
         """Wait until there is something or the end; False when the time ran out before."""
-        try:
-            await asyncio.wait_for(self._bell.wait(), seconds)
-        except (asyncio.TimeoutError, TimeoutError):
-            return False
-        self._bell.clear()
-        return True
+        with anyio.move_on_after(seconds):
+            await self._bell.wait()
+            self._bell.clear()
+            return True
+        return False
 
     def take(self) -> tuple[list[Event], list[str], int]:
         """Return waiting events, records of frames, and how many of both were dropped before."""

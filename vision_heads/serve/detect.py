@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+import anyio
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
@@ -106,14 +107,15 @@ class Desk:
     async def detect(self, data: bytes, wanted: Wanted) -> Result:
         """Return what is in an image file; `ApiError` says why not."""
         loop = asyncio.get_running_loop()
-        async with self._decoded:
-            image = await loop.run_in_executor(self._pool, decode_upload, data, self.limits)
-            job = await loop.run_in_executor(self._pool, self._batcher.submit, image, wanted)
-            del image
-            try:
-                return await asyncio.wait_for(asyncio.wrap_future(job), self.limits.wait)
-            except (asyncio.TimeoutError, TimeoutError):
-                raise busy(f"the picture waited for more than {self.limits.wait:g} s") from None
+        try:
+            with anyio.fail_after(self.limits.wait):
+                async with self._decoded:
+                    image = await loop.run_in_executor(self._pool, decode_upload, data, self.limits)
+                    submit = self._batcher.submit
+                    job = await loop.run_in_executor(self._pool, submit, image, wanted)
+                    return await asyncio.wrap_future(job)
+        except TimeoutError:
+            raise busy(f"the picture waited for more than {self.limits.wait:g} s") from None
 
     async def draw(self, result: Result) -> bytes:
         """Return a result's picture, drawn, as JPEG."""

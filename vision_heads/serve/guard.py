@@ -18,6 +18,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
@@ -37,7 +38,8 @@ _HEADERS = {
     "frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    # With no-referrer, browsers would also hide the origin of our own forms.
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
@@ -138,8 +140,9 @@ class Guard:
             if complete:  # from here on, only the client's leaving is waited for
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(end - loop.time(), 0.001))
-            except (asyncio.TimeoutError, TimeoutError):
+                with anyio.fail_after(max(end - loop.time(), 0.001)):
+                    message = await receive()
+            except TimeoutError:
                 seconds = self._limits.seconds
                 raise ApiError(408, f"the request took longer than {seconds:g} s") from None
             size += len(message.get("body", b""))

@@ -15,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any
 
+import anyio
+from anyio.abc import TaskGroup
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vision_heads.serve.channel import Channel
@@ -64,36 +66,37 @@ class LivePage:
 
     async def run(self) -> None:
         """Serve the client until it goes, is too slow, or the service stops."""
-        listening = asyncio.ensure_future(self._listen())
-        sending = asyncio.ensure_future(self._send())
         self._streams.watch(self._bell)
         try:
-            await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._either, self._listen, group)
+                group.start_soon(self._either, self._send, group)
         finally:
-            for task in (listening, sending):
-                task.cancel()
-            results = await asyncio.gather(listening, sending, return_exceptions=True)
             self._streams.unwatch(self._bell)
             for channel in self._streams.channels():
                 channel.unwatch(self._bell)
-            # RuntimeError: it is closed already.
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await self._socket.close(1001 if self._streams.closed else 1008)
-        for error in results:
-            ordinary = (WebSocketDisconnect, TimeoutError, asyncio.TimeoutError, OSError)
-            if isinstance(error, Exception) and not isinstance(error, (*ordinary, _NonsenseError)):
-                raise error
+        # RuntimeError: it is closed already.
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._socket.close(1001 if self._streams.closed else 1008)
+
+    async def _either(self, work: Callable[[], Awaitable[None]], group: TaskGroup) -> None:
+        """Do one of both works; when one is over, so is the other."""
+        # A client that is too slow is a TimeoutError, which is an OSError.
+        with contextlib.suppress(WebSocketDisconnect, OSError, _NonsenseError):
+            await work()
+        group.cancel_scope.cancel()
 
     async def _listen(self) -> None:
         while True:
             text = await self._socket.receive_text()
             try:
-                message = json.loads(text)
-                self._obey(message)
+                self._obey(json.loads(text))
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise _NonsenseError from error
 
-    def _obey(self, message: dict[str, Any]) -> None:
+    def _obey(self, message: Any) -> None:
+        if not isinstance(message, dict):
+            raise TypeError("a message is an object")
         if "got" in message:
             key = str(message["got"])
             if key in self._under_way:
@@ -123,12 +126,13 @@ class LivePage:
                 await self._text({"type": "event"} | event.to_dict())
             for channel in channels:
                 await self._frame(channel)
-            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(self._bell.wait(), max(due - loop.time(), 0.01))
+            with anyio.move_on_after(max(due - loop.time(), 0.01)):
+                await self._bell.wait()
 
     async def _text(self, message: dict[str, Any]) -> None:
         text = json.dumps(message, separators=(",", ":"))
-        await asyncio.wait_for(self._socket.send_text(text), self._patience)
+        with anyio.fail_after(self._patience):
+            await self._socket.send_text(text)
 
     async def _frame(self, channel: Channel) -> None:
         """Send the channel's newest frame, if it is new to the client and the way is free."""
@@ -145,7 +149,8 @@ class LivePage:
         self._last[key] = channel, shot.number
         self._under_way[key] = self._under_way.get(key, 0) + 1
         message = len(record).to_bytes(4, "big") + record + picture
-        await asyncio.wait_for(self._socket.send_bytes(message), self._patience)
+        with anyio.fail_after(self._patience):
+            await self._socket.send_bytes(message)
         self._count()
 
 

@@ -9,6 +9,7 @@ from email.message import Message
 
 import numpy as np
 from numpy.typing import NDArray
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
@@ -68,11 +69,13 @@ def decode_upload(data: bytes, limits: Limits) -> NDArray[np.uint8]:
 
 
 async def _from_form(request: Request) -> bytes:
-    # Starlette answers 400 by itself where the form is malformed.
-    async with request.form(max_files=1, max_fields=1) as form:
-        file = form.get(FIELD)
-        if isinstance(file, UploadFile):
-            return await file.read()
+    try:
+        async with request.form(max_files=1, max_fields=1) as form:
+            file = form.get(FIELD)
+            if isinstance(file, UploadFile):
+                return await file.read()
+    except FormParserError:  # what older versions of Starlette let through
+        raise ApiError(400, "the form is malformed") from None
     raise ApiError(400, f"the form has no file {FIELD!r}")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any
 
+import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -80,6 +80,9 @@ def install_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, on_fault)
 
 
+Parts = AsyncGenerator[bytes, None]
+
+
 class Endless(Response):
     """An answer of parts that come as they are made, until either side has enough.
 
@@ -89,7 +92,7 @@ class Endless(Response):
         patience: seconds the client may take for a part before it is cut off.
     """
 
-    def __init__(self, parts: AsyncIterator[bytes], media_type: str, patience: float) -> None:
+    def __init__(self, parts: Parts, media_type: str, patience: float) -> None:
         super().__init__(None, media_type=media_type)
         del self.headers["content-length"]
         # Proxies that collect answers would hold these back.
@@ -100,24 +103,25 @@ class Endless(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the parts end, the client goes, or takes too long."""
-        sending = asyncio.ensure_future(self._send(send))
-        leaving = asyncio.ensure_future(_gone(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            done = await asyncio.gather(sending, leaving, return_exceptions=True)
-        if isinstance(done[0], Exception) and not isinstance(done[0], (OSError, TimeoutError)):
-            raise done[0]
+        async with anyio.create_task_group() as group:
+
+            async def either(work: Awaitable[None]) -> None:
+                with contextlib.suppress(OSError):  # a TimeoutError is one too
+                    await work
+                group.cancel_scope.cancel()
+
+            group.start_soon(either, _gone(receive))
+            await either(self._send(send))
 
     async def _send(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
-        async with contextlib.aclosing(self._parts) as parts:  # type: ignore[type-var]
+        async with contextlib.aclosing(self._parts) as parts:
             async for part in parts:
                 message = {"type": "http.response.body", "body": part, "more_body": True}
-                await asyncio.wait_for(send(message), self._patience)
+                # Not asyncio.wait_for: before Python 3.12 it may swallow that we are cancelled.
+                with anyio.fail_after(self._patience):
+                    await send(message)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import signal
 import socket
 from typing import Any
@@ -63,6 +64,16 @@ def address_of(opened: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
+class _OnPurpose(logging.Filter):
+    """Leaves out the line about clients that were cut off for taking too long."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "without completing response" not in record.getMessage()
+
+
+_ON_PURPOSE = _OnPurpose()
+
+
 def make_server(app: FastAPI, connections: int, level: str = "warning") -> Server:
     """Return a server that is not running yet.
 
@@ -84,6 +95,7 @@ def make_server(app: FastAPI, connections: int, level: str = "warning") -> Serve
         ws_per_message_deflate=False,  # JPEG does not get smaller
         h11_max_incomplete_event_size=32 * 2**10,
     )
+    logging.getLogger("uvicorn.error").addFilter(_ON_PURPOSE)
     return Server(config)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, WebSocket
@@ -17,7 +17,7 @@ from vision_heads.serve.limits import Limits
 from vision_heads.serve.live import LivePage
 from vision_heads.serve.metrics import Metrics
 from vision_heads.serve.render import Look, nearest_width
-from vision_heads.serve.replies import ApiError, Endless, busy
+from vision_heads.serve.replies import ApiError, Endless, Parts, busy
 from vision_heads.serve.schemas import Key, errors
 from vision_heads.serve.streams import Streams
 
@@ -154,15 +154,14 @@ def _look(width: int | None, heads: str | None, boxes: bool, tracks: bool, axes:
     return Look(wide, heads=chosen, boxes=boxes, tracks=tracks, axes=axes)
 
 
-async def _seated(seat: Any, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _seated(seat: Any, parts: Parts) -> Parts:
     with seat():
-        async for part in parts:
-            yield part
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
 
 
-async def _pictures(
-    channel: Channel, look: Look, pool: Executor, metrics: Metrics
-) -> AsyncIterator[bytes]:
+async def _pictures(channel: Channel, look: Look, pool: Executor, metrics: Metrics) -> Parts:
     bell = asyncio.Event()
     channel.watch(bell)
     number = 0
@@ -183,7 +182,7 @@ async def _pictures(
         channel.unwatch(bell)
 
 
-async def _records(channel: Channel, backlog: int) -> AsyncIterator[bytes]:
+async def _records(channel: Channel, backlog: int) -> Parts:
     reader = channel.read(backlog)
     try:
         yield b"retry: 2000\n\n"
