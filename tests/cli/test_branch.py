@@ -106,7 +106,7 @@ def test_copies_are_paired_and_the_plan_can_be_trained(models, cards, tmp_path):
 def test_a_second_search_finds_the_same(models, cards, tmp_path):
     for name in ("one", "two"):
         words = ("--probes", 5, "--seed", 3, "--method", "rsa", "--out", tmp_path / name)
-        run(*models, *options(cards), *words)
+        run(*models[1:], *options(cards[1:]), *words)
     one, two = ((tmp_path / name / "report.json").read_text() for name in ("one", "two"))
     assert one == two
 
@@ -162,8 +162,8 @@ def test_mistakes_are_named(models, cards, tmp_path, words, message):
 
 def test_a_folder_that_cannot_be_made_is_named(models, cards, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file"):
-        run(*models, *options(cards), "--probes", 4, "--out", tmp_path / "file")
+    with pytest.raises(UserError, match=r"--out .*file is no folder"):
+        run(*models, *options(cards), "--out", tmp_path / "file" / "below")
 
 
 def test_real_pictures_of_three_data_sets(shared_data, repository, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,6 +118,7 @@ def search(
         max_gflops=max_gflops,
         max_ms=max_ms,
     )
+    _check_folder(out)
     sources = [_source(model) for model in models]
     singles_module = torch_module("vision_heads.branching.singles")
     from vision_heads.branching.found import search_branches, write_found  # noqa: PLC0415
@@ -171,6 +173,13 @@ def _source(model: str) -> tuple[str | None, Path]:
     if not sign or Path(model).exists() or "/" in name:
         return None, safetensors_of(model)
     return name, safetensors_of(file)
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that could not be written, before the long work."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    require(there.is_dir(), f"--out {out}: {there} is no folder")
+    require(os.access(there, os.W_OK), f"--out {out}: {there} cannot be written to")
 
 
 def _device(name: str) -> Any:
