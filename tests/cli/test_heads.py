@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from vision_heads.cli import data, detect
+from vision_heads.cli import eval as evaluate
 from vision_heads.data.card import load_split
 from vision_heads.errors import UserError
 from vision_heads.spec import HeadSpec, InputSpec, ModelSpec
@@ -17,6 +18,7 @@ from vision_heads.spec import HeadSpec, InputSpec, ModelSpec
 app = typer.Typer()
 data.register(app)
 detect.register(app)
+evaluate.register(app)
 
 
 def _vh(*arguments):
@@ -104,3 +106,12 @@ def test_attention_needs_poses(people, tmp_path):
         done.exception
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_rules_follow_the_head_unless_they_are_named(people, model, tmp_path):
+    figures = tmp_path / "scores.json"
+    asked = ("eval", model, "--data", people / "card.yaml", "--split", "train", "--json", figures)
+    assert _vh(*asked).exit_code == 0
+    assert "mae" in json.loads(figures.read_text())
+    assert _vh(*asked, "--protocol", "coco").exit_code == 0
+    assert "mae" not in json.loads(figures.read_text())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vision_heads.evaluation.heads import Marked
     from vision_heads.evaluation.protocols import Protocol
     from vision_heads.evaluation.records import Found
+    from vision_heads.runtime.predictor import Predictor
 
 _HELP = """Score a model, or any program's results, against a data set.
 
@@ -71,7 +72,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="Rules to score by: coco, visdrone, headpose or mot; or HEAD=RULES.",
-            show_default="coco; with HEAD=CARD, what suits the head",
+            show_default="what suits the head; of --predictions, coco",
         ),
     ] = None,
     head: Annotated[
@@ -205,12 +206,14 @@ def _evaluate_one(
     from vision_heads.cli.eval_notes import note_data  # noqa: PLC0415
     from vision_heads.data.card import load_split  # noqa: PLC0415
     from vision_heads.evaluation.protocols import protocol_of  # noqa: PLC0415
+    from vision_heads.runtime.predictor import load  # noqa: PLC0415
 
     card = str(wanted.data.every)
     for option, given in (("--split", wanted.split), ("--protocol", wanted.protocol)):
         if given.heads:
             raise UserError(f"{option} HEAD=... goes with --data HEAD=CARD")
-    rules = protocol_of(wanted.protocol.every or "coco")
+    predictor = None if model is None else load(model, threads=threads)
+    rules = protocol_of(wanted.protocol.every or _usual(predictor, head))
     split = wanted.split.every or "val"
     truth = load_split(card, split, images_needed=predictions is None, sizes=wanted.sizes)
     if not truth.samples:
@@ -220,7 +223,8 @@ def _evaluate_one(
         found = _read(predictions, truth, rules, notes)
         finish(rules.score(truth, found), truth, found, str(predictions), wanted.files, notes)
         return
-    marked = _run(str(model), truth, rules, wanted, head, threads, notes)
+    assert predictor is not None
+    marked = _run(predictor, truth, rules, wanted, head, notes)
     finish(marked.scores, truth, marked.found, str(model), wanted.files, notes)
 
 
@@ -258,21 +262,28 @@ def _read(path: Path, truth: DataSplit, rules: Protocol, notes: Console) -> list
     return read.found
 
 
+def _usual(predictor: Predictor | None, head: str | None) -> str:
+    """Return the rules that suit the head to be scored, as far as it is known which."""
+    from vision_heads.heads.base import kind_of  # noqa: PLC0415
+
+    if predictor is None or (head is None and len(predictor.spec.heads) > 1):
+        return "coco"
+    chosen = predictor.spec.heads[0] if head is None else predictor.spec.head(head)
+    return kind_of(chosen.kind).protocol
+
+
 def _run(
-    model: str,
+    predictor: Predictor,
     truth: DataSplit,
     rules: Protocol,
     wanted: Wanted,
     head: str | None,
-    threads: int | None,
     notes: Console,
 ) -> Marked:
     from vision_heads.cli.eval_notes import note_run, pictures_done  # noqa: PLC0415
     from vision_heads.evaluation.heads import Exam, score_heads  # noqa: PLC0415
     from vision_heads.evaluation.runner import choose_head  # noqa: PLC0415
-    from vision_heads.runtime.predictor import load  # noqa: PLC0415
 
-    predictor = load(model, threads=threads)
     exam = Exam(choose_head(predictor.spec, rules.name, head), rules, truth)
     with pictures_done(notes) as step:
         (marked,) = score_heads(
