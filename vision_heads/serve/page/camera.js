@@ -72,6 +72,7 @@ export class Camera {
   repaint() {
     if (!this.last) return;
     const { image, record, size } = this.last;
+    this.parts.picture.style.setProperty("--ratio", String(size.width / size.height));
     const drawn = paint(this.parts.picture, image, size, record.heads, this.view.show, this.view.colors);
     this.node.dataset.drawn = String(drawn);
   }
@@ -93,8 +94,10 @@ export class Camera {
 
 function notice(info) {
   if (info.state === "live") return "";
-  if (info.state === "ended") return info.message || "The stream has ended.";
-  return info.message || "Waiting for the first picture";
+  // The address stands below already.
+  const message = info.message.replace("cannot be opened: ", "").replace(`${info.url}: `, "");
+  if (message) return message[0].toUpperCase() + message.slice(1);
+  return info.state === "ended" ? "The stream has ended." : "Waiting for the first picture";
 }
 
 // Leaves what is the same alone: screen readers would say it again.

@@ -112,7 +112,7 @@ const live = new Live({
 });
 
 const SAID = {
-  source_lost: "lost",
+  source_lost: "no connection",
   source_resumed: "back again",
   source_ended: "ended",
   line_crossed: "line crossed",
@@ -126,7 +126,8 @@ function log(event) {
   time.dateTime = at.toISOString();
   time.textContent = at.toLocaleTimeString();
   const about = [event.class, event.track != null ? `#${event.track}` : "", [event.line ?? event.zone, event.direction].filter(Boolean).join(" ")];
-  const reason = event.message ?? event.reason ?? "";
+  // The address is on the camera's card.
+  const reason = (event.message || event.reason || "").replace(/^.*?:\/\/\S+: /, "");
   const name = cameras.get(event.source)?.info.name ?? event.source;
   const words = [`${name}: ${SAID[event.event] ?? event.event}`, ...about.filter(Boolean), reason].filter(Boolean);
   item.append(time, words.join(" · "));
