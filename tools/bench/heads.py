@@ -32,7 +32,7 @@ from vision_heads.runtime.engines import OnnxEngine
 from vision_heads.spec import STAGES, ModelSpec
 
 HEADS = {"aerial": ("detect", 10), "pose": ("headpose", 1), "animals": ("detect", 6),
-         "vehicles": ("detect", 7)}  # fmt: skip
+         "vehicles": ("detect", 7), "indoor": ("detect", 6)}  # fmt: skip
 """Kind and number of classes of the heads of the random network."""
 
 WHOLE, ORT, PART, ALONE = "all heads", "outputs asked of ORT", "run of the head", "its own model"
@@ -121,7 +121,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, help=".safetensors instead of random weights")
-    parser.add_argument("--heads", default=",".join(HEADS), help="of the random network")
+    parser.add_argument("--heads", default="aerial,pose,animals,vehicles", help="of the random network")
     parser.add_argument("--levels", default="2,3,4,5", help="that its heads read")
     parser.add_argument("--split-at", choices=STAGES, help="own branches from this stage on")
     parser.add_argument("--rounds", type=int, default=20, help="times each contestant runs")
