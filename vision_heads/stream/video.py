@@ -26,6 +26,11 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 CODECS = ("libx264", "libopenh264", "h264_nvenc", "mpeg4")
 """Encoders in the order of preference; all but the last write H.264."""
 
+PRESET = "ultrafast"
+"""Of libx264, which shares the cores with the network: 2.2 ms of CPU a picture of 768x432, where
+"superfast" takes 3.6 and "veryfast" 5.3, at no less PSNR (44.0, 44.3, 43.2 dB) and the same rate
+factor; files are twice those of "veryfast"."""
+
 TICKS = 60_000
 """Times are whole 60,000ths of a second: exact for the usual rates, and MPEG-4 takes no more."""
 
@@ -169,7 +174,7 @@ class _Encoder:
         self._stream.codec_context.time_base = self._stream.time_base = self._base
         self._stream.codec_context.gop_size = 50
         if codec == "libx264":
-            self._stream.options = {"preset": "veryfast", "crf": "23"}
+            self._stream.options = {"preset": PRESET, "crf": "23"}
         else:
             self._stream.bit_rate = max(width * height * 6, 400_000)
         self._stream.codec_context.open()
@@ -177,7 +182,9 @@ class _Encoder:
 
     def add(self, picture: Pixels, seconds: float) -> None:
         av = require_av()
-        frame = av.VideoFrame.from_ndarray(self._fitted(picture), format="bgr24")
+        # OpenCV's conversion takes a third of the time of FFmpeg's.
+        planes = cv2.cvtColor(self._fitted(picture), cv2.COLOR_BGR2YUV_I420)
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         self._last = max(round(seconds * TICKS), self._last + 1)
         frame.pts, frame.time_base = self._last, self._base
         self._mux(self._stream.encode(frame))
