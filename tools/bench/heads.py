@@ -121,12 +121,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, help=".safetensors instead of random weights")
-    parser.add_argument("--heads", default="aerial,pose,animals,vehicles", help="of the random network")
+    known = ", ".join(HEADS)
+    parser.add_argument(
+        "--heads", default="aerial,pose,animals,vehicles", help=f"of the random network: {known}"
+    )
     parser.add_argument("--levels", default="2,3,4,5", help="that its heads read")
     parser.add_argument("--split-at", choices=STAGES, help="own branches from this stage on")
     parser.add_argument("--rounds", type=int, default=20, help="times each contestant runs")
     parser.add_argument("--threads", type=int, default=2, help="threads of each run")
     options = parser.parse_args()
+    for name in set(options.heads.split(",")) - set(HEADS):
+        parser.error(f"--heads: no {name!r}, only {known}")
     two_cores()
     if options.model:
         network = load_network(options.model)
