@@ -43,7 +43,7 @@ def extract(
 
     Examples:
 
-        vh heads extract multi-n pose --out pose.safetensors
+        vh heads extract joint.safetensors pose --out pose.safetensors
 
         vh heads extract runs/joint/weights/best.safetensors animals vehicles -o two.safetensors
     """
@@ -58,7 +58,7 @@ def drop(
 
     Examples:
 
-        vh heads drop multi-n pose --out without-pose.safetensors
+        vh heads drop joint.safetensors pose --out without-pose.safetensors
     """
     _write(out, force, [model], lambda cut, models: cut.drop(models[0], heads))
 

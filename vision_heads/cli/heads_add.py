@@ -25,7 +25,7 @@ run's folder is the same, --resume goes on. Size, input size and precision are t
 
   vh heads add aerial-n --head boats=detect:boats.yaml --branch up_p3 --out runs/boats
 
-  vh heads add multi-n --head boats=boats-head.yaml --like vehicles --out runs/boats
+  vh heads add joint.safetensors --head boats=boats-head.yaml --like vehicles --out runs/boats
 
   vh heads add --resume --out runs/boats
 """
