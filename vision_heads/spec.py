@@ -111,6 +111,20 @@ class HeadSpec(_Strict):
         return self
 
 
+class NmsSpec(_Strict):
+    """NMS that an exported file does itself; `vision_heads.export.nms` describes its outputs.
+
+    Attributes:
+        conf: lowest score that is kept, strictly above.
+        iou: a box that overlaps a better one of its class by more is dropped.
+        max_det: D, most results a picture and head.
+    """
+
+    conf: Annotated[float, Field(ge=0, le=1)] = 0.25
+    iou: Annotated[float, Field(ge=0, le=1)] = 0.6
+    max_det: Annotated[int, Field(ge=1, le=30000)] = 300
+
+
 class ModelSpec(_Strict):
     """A whole model.
 
@@ -129,6 +143,7 @@ class ModelSpec(_Strict):
         merge: classes that results unite across heads, e.g. {"car": ("aerial:car",
             "vehicles:automobile")}; none by default.
         candidates: K, how many candidates a picture each head exports.
+        nms: set in exported files that do NMS themselves; None for those that give candidates.
         provenance: free text by key: data, terms, command, seed, figures.
     """
 
@@ -142,6 +157,7 @@ class ModelSpec(_Strict):
     lowest: Level | None = None
     merge: Merge = {}
     candidates: Annotated[int, Field(ge=1, le=30000)] = 1000
+    nms: NmsSpec | None = None
     provenance: dict[str, str] = {}
 
     @field_validator("heads")
@@ -217,7 +233,8 @@ class ModelSpec(_Strict):
 
     def to_json(self) -> str:
         """Serialise for a file's metadata."""
-        return self.model_dump_json()
+        # Left out where there is none, so that older versions go on reading such files.
+        return self.model_dump_json(exclude=None if self.nms else {"nms"})
 
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelSpec:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
-from vision_heads.heads.base import kind_of
 from vision_heads.paths import assets
 from vision_heads.runtime.checks import is_whole
 from vision_heads.runtime.prune import keep_outputs
+from vision_heads.runtime.suppressed import output_suffixes
 from vision_heads.spec import METADATA_KEY, ModelSpec
 
 SUFFIXES = (".onnx", ".safetensors")
@@ -151,7 +151,7 @@ class OnnxEngine:
     def _check_outputs(self) -> dict[str, list[str]]:
         present = {output.name for output in self._session.get_outputs()}
         outputs = {
-            head.name: [f"{head.name}/{suffix}" for suffix in kind_of(head.kind).outputs]
+            head.name: [f"{head.name}/{suffix}" for suffix in output_suffixes(self.spec, head)]
             for head in self.spec.heads
         }
         missing = [name for names in outputs.values() for name in names if name not in present]

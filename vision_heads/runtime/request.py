@@ -11,6 +11,7 @@ from vision_heads.runtime.checks import is_real, is_whole
 from vision_heads.runtime.engines import Engine
 from vision_heads.runtime.merging import Merging, plan_merging
 from vision_heads.runtime.slicing import Slicing
+from vision_heads.runtime.suppressed import require_possible
 from vision_heads.spec import MERGED, HeadSpec, ModelSpec
 
 
@@ -68,6 +69,8 @@ def make_request(
         by_head, merging = _each_its_own(spec, options), None
     else:
         by_head, merging = _all_alike(spec, options, classes, heads, merge)
+    for one in by_head.values():
+        require_possible(spec, one)
     return Request(by_head, height, width, batch or engine.batch or 1, slicing, keep_image, merging)
 
 

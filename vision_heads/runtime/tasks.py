@@ -31,7 +31,8 @@ from vision_heads.runtime.slicing import (
     merge,
     plan_tiles,
 )
-from vision_heads.spec import HeadSpec
+from vision_heads.runtime.suppressed import arrays_of
+from vision_heads.spec import ModelSpec
 
 Floats = NDArray[np.float32]
 
@@ -84,7 +85,7 @@ class WholeTask:
                 self.request,
                 {
                     name: _place(
-                        _decode(self.engine.spec.head(name), outputs[0], row, self.request),
+                        _decode(self.engine.spec, name, outputs[0], row, self.request),
                         picture.fit,
                     )
                     for name in self.request.options
@@ -170,7 +171,7 @@ class SlicedTask:
         return [
             {
                 name: _moved(
-                    _place(_decode(spec.head(name), outputs, row, self.request), fit), view
+                    _place(_decode(spec, name, outputs, row, self.request), fit), view
                 )
                 for name in self.request.options
             }
@@ -210,12 +211,12 @@ def _run(
 
 
 def _decode(
-    head: HeadSpec, outputs: Mapping[str, Floats], row: int, request: Request
+    spec: ModelSpec, name: str, outputs: Mapping[str, Floats], row: int, request: Request
 ) -> Detections:
     """One picture's candidates of one head to detections in network pixels."""
-    kind = kind_of(head.kind)
-    arrays = {suffix: outputs[f"{head.name}/{suffix}"][row] for suffix in kind.outputs}
-    return kind.decode(arrays, head, request.options[head.name])
+    head = spec.head(name)
+    arrays, options = arrays_of(spec, head, outputs, row, request.options[name])
+    return kind_of(head.kind).decode(arrays, head, options)
 
 
 def _place(detections: Detections, fit: Letterbox) -> Detections:
