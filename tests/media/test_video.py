@@ -14,7 +14,7 @@ import pytest
 
 from tests.media.clips import number_in, numbered, turn_clip, write_clip
 from vision_heads.errors import UserError
-from vision_heads.media.video import OpenOptions, VideoSpec, find_videos, open_video
+from vision_heads.media.video import OpenOptions, find_videos, open_video
 
 pytest.importorskip("av")
 
@@ -264,27 +264,51 @@ def test_streams_cannot_read_local_files(tmp_path, camera):
     assert frames == [] and source.end.reason == "failed"
 
 
-def test_udp(tmp_path):
-    """MPEG-TS over UDP on loopback, sent by another process in real time."""
-    code = (
-        "import sys, time, av, numpy as np\n"
-        "out = av.open(sys.argv[1], 'w', format='mpegts')\n"
-        "s = out.add_stream('mpeg4', rate=25); s.width, s.height, s.pix_fmt = 128, 96, 'yuv420p'\n"
-        "s.codec_context.gop_size = 5\n"
-        "for n in range(400):\n"
-        "    f = av.VideoFrame.from_ndarray(np.full((96, 128, 3), n % 200, np.uint8), 'bgr24')\n"
-        "    out.mux(s.encode(f)); time.sleep(0.02)\n"
-    )
-    url = "udp://127.0.0.1:23871"
-    sender = subprocess.Popen([sys.executable, "-c", code, f"{url}?pkt_size=1316"])
+_SENDER = """
+import sys, time, av, numpy as np
+url, form, codec = sys.argv[1:]
+out = av.open(url, "w", format=form)
+s = out.add_stream(codec, rate=25)
+s.width, s.height, s.pix_fmt = 128, 96, "yuv420p"
+s.codec_context.gop_size = 5
+s.options = {"preset": "ultrafast", "tune": "zerolatency"} if codec == "libx264" else {}
+for n in range(400):
+    f = av.VideoFrame.from_ndarray(np.full((96, 128, 3), n % 200, np.uint8), "bgr24")
+    out.mux(s.encode(f))
+    time.sleep(0.02)
+"""
+_SDP = """v=0
+o=- 0 0 IN IP4 127.0.0.1
+s=camera
+c=IN IP4 127.0.0.1
+t=0 0
+m=video 23874 RTP/AVP 96
+a=rtpmap:96 H264/90000
+a=fmtp:96 packetization-mode=1
+"""
+
+
+@pytest.mark.parametrize("protocol", ["udp", "rtp"])
+def test_packets_on_loopback(protocol, tmp_path):
+    """MPEG-TS over UDP, and H.264 over RTP described by an SDP file, sent in real time."""
+    if protocol == "udp":
+        source, send = "udp://127.0.0.1:23871", ["udp://127.0.0.1:23871?pkt_size=1316", "mpegts"]
+        send.append("mpeg4")
+    else:
+        if "libx264" not in pytest.importorskip("av").codecs_available:
+            pytest.skip("this build of PyAV cannot write H.264")
+        (tmp_path / "camera.sdp").write_text(_SDP)
+        source, send = str(tmp_path / "camera.sdp"), ["rtp://127.0.0.1:23874", "rtp", "libx264"]
+    sender = subprocess.Popen([sys.executable, "-c", _SENDER, *send])
     try:
-        source = open_video(VideoSpec("u", "network", True, url), OpenOptions(timeout=8))
+        (spec,) = find_videos([source])
+        video = open_video(spec, OpenOptions(timeout=8))
         frames = []
-        for frame in source:
+        for frame in video:
             frames.append(frame.image.shape)
             if len(frames) == 10:
-                source.stop()
-        assert frames == [(96, 128, 3)] * 10, source.end
+                video.stop()
+        assert spec.live and frames == [(96, 128, 3)] * 10, video.end
     finally:
         sender.kill()
         sender.wait()
