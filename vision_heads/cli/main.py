@@ -56,6 +56,7 @@ COMMANDS = (
     "data",
     "heads",
     "branch",
+    "doctor",
 )
 """Each names a module of `vision_heads.cli` with a function `register(app)`."""
 
