@@ -1,24 +1,31 @@
-"""`vh export`: weights to a file that runs without torch."""
+"""`vh export`: weights to files that run without torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from vision_heads.errors import UserError, require
 
-    from vision_heads.export.onnx import OnnxFile
-    from vision_heads.export.parity import Parity
+if TYPE_CHECKING:
+    from vision_heads.cli.export_run import Order, Outcome
+    from vision_heads.export.gate import Limits
+    from vision_heads.spec import NmsSpec
 
 EXAMPLES = """
-Write weights as ONNX, to run without torch, and prove that both compute the same.
+Write weights as files that run without torch, and prove what they are worth.
 
-The file carries the model's description, and the best candidates are chosen before their boxes
-are decoded. It appears only after network and file have run the same pictures and agreed: boxes
-within 0.05 pixels, scores within 0.001. Exit code 1 and no file if they do not.
+The FP32 ONNX comes first: it carries the model's description, chooses the best candidates before
+their boxes are decoded, and appears only after network and file have agreed on the same pictures:
+boxes within 0.05 pixels, scores within 0.001. Every other format is made from it.
+
+Then the gate: torch model and every file run the same labelled pictures, and one table shows AP50
+and AP and what they lose, size, median time against the FP32 ONNX in the same run, and the
+precision that layers are really computed in. A file that loses more than --max-drop, is slower
+than FP32, or does not use the precision it was asked for, is not written: exit code 1, with the
+reason. docs/export.md has the rules.
 
 [bold]Examples[/bold]
 
@@ -26,7 +33,13 @@ within 0.05 pixels, scores within 0.001. Exit code 1 and no file if they do not.
 
   vh export best.safetensors --output best-960.onnx --imgsz 960 --candidates 3000
 
-  vh export best.safetensors --dynamic-batch --data visdrone --split val
+  vh export best.safetensors --format onnx,onnx-fp16,onnx-int8 --data visdrone --output files/
+
+  vh export best.safetensors --format onnx-fp16 --latency-gate off
+
+  vh export best.safetensors --format engine --batch 4 --dynamic-batch --workspace 2048
+
+  vh export best.safetensors --nms --conf 0.3 --max-det 100
 
   vh export joint.safetensors --heads animals,vehicles --output two.onnx
 """
@@ -34,9 +47,24 @@ within 0.05 pixels, scores within 0.001. Exit code 1 and no file if they do not.
 
 def export(
     model: Annotated[str, typer.Argument(help="Weights (.safetensors), or a shipped name.")],
+    *,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="onnx, onnx-fp16, onnx-int8, engine, openvino, triton: one, several with commas, "
+            "or the option again.",
+            show_default="onnx",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file; beside MODEL, ending in .onnx, if none."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file; of several formats, the folder. Beside MODEL, named after it, if none.",
+        ),
     ] = None,
     heads: Annotated[
         str | None,
@@ -50,93 +78,210 @@ def export(
         int | None,
         typer.Option(help="Best candidates each head gives. The model's own number if none."),
     ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Pictures a call. With --dynamic-batch, what engines are tuned for, and the most "
+            "a Triton server puts together.",
+        ),
+    ] = 1,
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="Take any number of pictures a call, not one.")
+        bool, typer.Option("--dynamic-batch", help="Take any number of pictures a call.")
     ] = False,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 14 to 20.")] = 17,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Of engine (fp16, fp32, int8) and openvino (fp32, fp16, bf16, int8).",
+            show_default="the first named",
+        ),
+    ] = None,
+    nms: Annotated[
+        bool,
+        typer.Option(
+            "--nms",
+            help="Do NMS in the graph: ONNX NonMaxSuppression; in engines TensorRT's plugin.",
+        ),
+    ] = False,
+    conf: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --nms: lowest score that counts.")
+    ] = 0.25,
+    iou: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="With --nms: boxes of a class that overlap more are dropped."
+        ),
+    ] = 0.6,
+    max_det: Annotated[
+        int, typer.Option(min=1, help="With --nms: most results a picture and head.")
+    ] = 300,
     pictures: Annotated[
         Path | None,
-        typer.Option(help="Picture or folder to prove the file on; the demo set if none."),
+        typer.Option(
+            help="Picture or folder to prove files on, and to compare them with torch; the demo "
+            "set if none."
+        ),
     ] = None,
     data: Annotated[
-        str | None,
-        typer.Option(help="Data-set card whose pictures to prove the file on."),
+        list[str] | None,
+        typer.Option(
+            help="Data-set card to prove and judge files on; or HEAD=CARD, once for each head.",
+            show_default="the demo set",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="Split of --data.")] = "val",
-    count: Annotated[int, typer.Option(min=1, help="Pictures to prove the file on.")] = 4,
+    count: Annotated[int, typer.Option(min=1, help="Pictures to prove the FP32 file on.")] = 4,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Judge files before they are written.")
+    ] = True,
+    gate_count: Annotated[
+        int, typer.Option(min=1, help="Most pictures files are judged on, spread over the split.")
+    ] = 100,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Points of AP50 a file may lose against torch.",
+            show_default="0.5, INT8 1.5",
+        ),
+    ] = None,
+    max_mae_rise: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Degrees of error of head poses a file may add.",
+            show_default="0.5, INT8 1.5",
+        ),
+    ] = None,
+    latency_gate: Annotated[
+        str,
+        typer.Option(
+            help="here: refuse what is slower than FP32 on this machine, or not computed in its "
+            "precision; auto: only where this machine has that precision; off: for another "
+            "machine, timed but not judged."
+        ),
+    ] = "here",
+    rounds: Annotated[int, typer.Option(min=5, help="Rounds of timing.")] = 30,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of every engine.", show_default="all")
+    ] = None,
+    calib_data: Annotated[
+        str | None,
+        typer.Option(
+            help="INT8: data-set card of the calibration pictures.", show_default="--data"
+        ),
+    ] = None,
+    calib_split: Annotated[
+        str | None,
+        typer.Option(help="INT8: its split.", show_default="train, where there is one"),
+    ] = None,
+    calib_count: Annotated[int, typer.Option(min=1, help="INT8: calibration pictures.")] = 100,
+    calib_method: Annotated[
+        str, typer.Option(help="INT8: ranges by minmax, entropy or percentile.")
+    ] = "minmax",
+    seed: Annotated[int, typer.Option(min=0, help="INT8: chooses the calibration pictures.")] = 0,
+    exclude: Annotated[
+        str | None,
+        typer.Option(help="INT8: layers to leave in float, comma-separated."),
+    ] = None,
+    workspace: Annotated[
+        int | None,
+        typer.Option(min=1, help="Engine: most MiB the builder may use.", show_default="all"),
+    ] = None,
+    dla: Annotated[
+        int | None,
+        typer.Option(min=0, help="Engine: DLA core; layers it cannot run go to the GPU."),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="Engine: file that keeps the builder's timings between builds."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything found to this file.")
+    ] = None,
 ) -> None:
     """See EXAMPLES."""
+    from vision_heads.cli import export_run as run  # noqa: PLC0415
+    from vision_heads.cli.eval_heads import by_head  # noqa: PLC0415
+    from vision_heads.cli.export_report import report, write_json  # noqa: PLC0415
     from vision_heads.cli.models import (  # noqa: PLC0415
         comma_separated,
         pixels,
         safetensors_of,
         torch_module,
     )
+    from vision_heads.export.formats import METHODS, parse_formats  # noqa: PLC0415
 
+    formats = parse_formats(format or ["onnx"])
+    require(
+        calib_method in METHODS,
+        f"--calib-method {calib_method}: must be {', '.join(METHODS)}",
+    )
+    require(not (pictures and data), "--pictures and --data: give one of them")
     weights = safetensors_of(model)
     chosen = comma_separated(heads)
-    target = output or _beside(model, weights, chosen)
+    # Shipped weights are not ours to write beside.
+    folder = weights.parent if Path(model).suffix else Path()
+    stem = "-".join([weights.stem, *(chosen or ())])
     network = torch_module("vision_heads.network").load_network(weights)
-    exporter = torch_module("vision_heads.export.onnx")
+    places = run.places_of(formats, output, folder, stem)
+    settings = {"workspace": workspace, "dla": dla, "timing_cache": timing_cache}
+    order = run.Order(
+        network=network,
+        places=places,
+        stem=stem,
+        shape=run.Shape(chosen, pixels(imgsz), candidates, batch, dynamic_batch, opset),
+        nms=_nms(conf, iou, max_det) if nms else None,
+        precision=precision,
+        pictures=run.Pictures(
+            pictures, by_head("--data", data or ()), split, proof=count, gate=gate_count
+        ),
+        calibration=run.Calibration(
+            calib_data, calib_split, calib_count, calib_method, seed, comma_separated(exclude) or []
+        ),
+        engine={name: value for name, value in settings.items() if value is not None},
+        limits=_limits(max_drop, max_mae_rise, latency_gate, rounds) if gate else None,
+        threads=threads,
+    )
+    outcome = _carry_out(order, weights)
+    report(outcome)
+    if json_file is not None:
+        write_json(json_file, outcome, str(weights))
+    if outcome.mistake is not None:
+        raise outcome.mistake
+    if not outcome.passed:
+        raise typer.Exit(1)
+
+
+def _carry_out(order: Order, weights: Path) -> Outcome:
+    from vision_heads.cli.export_run import carry_out  # noqa: PLC0415
+    from vision_heads.export.nms import NmsError  # noqa: PLC0415
     from vision_heads.export.parity import ParityError  # noqa: PLC0415
-    from vision_heads.export.pictures import proof_pictures  # noqa: PLC0415
 
     try:
-        file = exporter.export_onnx(
-            network,
-            target,
-            heads=chosen,
-            imgsz=pixels(imgsz),
-            candidates=candidates,
-            dynamic_batch=dynamic_batch,
-            opset=opset,
-            pictures=proof_pictures(pictures, data, split, count),
-        )
-    except ParityError as error:
+        return carry_out(order)
+    except (ParityError, NmsError) as error:
         typer.echo(f"vh: {weights}: {error}; nothing was written", err=True)
         raise typer.Exit(1) from error
-    _report(file)
 
 
-def _beside(model: str, weights: Path, heads: list[str] | None) -> Path:
-    """Beside the weights; shipped ones are not ours to write beside, so the current folder.
+def _nms(conf: float, iou: float, max_det: int) -> NmsSpec:
+    from vision_heads.spec import NmsSpec  # noqa: PLC0415
 
-    A part of the heads is named after them, so that it does not replace the whole.
-    """
-    folder = weights.parent if Path(model).suffix else Path()
-    return folder / f"{'-'.join([weights.stem, *(heads or ())])}.onnx"
+    require(max_det <= 30000, f"--max-det {max_det}: must be at most 30000")
+    return NmsSpec(conf=conf, iou=iou, max_det=max_det)
 
 
-def _report(file: OnnxFile) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+def _limits(
+    max_drop: float | None, max_mae_rise: float | None, latency_gate: str, rounds: int
+) -> Limits:
+    from vision_heads.export.gate import LATENCY_GATES, Limits  # noqa: PLC0415
 
-    size = file.spec.input
-    batch: Any = next(iter(file.outputs.values()))[0]
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("input", f"images ({batch}, 3, {size.height}, {size.width}) float32, RGB / 255")
-    for name, shape in file.outputs.items():
-        table.add_row("output", f"{name} ({', '.join(map(str, shape))})")
-    table.add_row("opset", str(file.opset))
-    table.add_row("size", f"{file.size / 1e6:.2f} MB")
-    nodes = ", ".join(f"{count} {name}" for name, count in file.operators.items())
-    table.add_row("nodes", f"{sum(file.operators.values())}: {nodes}")
-    if file.parity:
-        _add_proof(table, file.parity)
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=True)
-    console.print(f"written: {file.path}", soft_wrap=True)
-
-
-def _add_proof(table: Table, proof: Parity) -> None:
-    from vision_heads.export.parity import tolerance  # noqa: PLC0415
-
-    table.add_row("proved on", f"{proof.pictures} pictures, {proof.candidates} candidates")
-    for name, difference in proof.differences.items():
-        unit = " px" if name == "boxes" else ""
-        table.add_row(
-            f"largest {name} difference", f"{difference:.2g}{unit} of {tolerance(name):g} allowed"
-        )
+    for name in LATENCY_GATES:
+        if name == latency_gate:
+            return Limits(max_drop, max_mae_rise, name, rounds)
+    raise UserError(f"--latency-gate {latency_gate}: must be {', '.join(LATENCY_GATES)}")
 
 
 def register(app: typer.Typer) -> None:

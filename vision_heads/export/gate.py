@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.data.sample import DataSplit
-from vision_heads.export.gate_latency import Latency, compare
+from vision_heads.export.gate_latency import Latency, compare, median_ms
 from vision_heads.export.gate_precision import Precision, executed_by, file_precision, share_in
 from vision_heads.export.gate_truth import Exam, Figures, plan_exams, score
 from vision_heads.geometry.letterbox import letterbox
@@ -95,6 +95,7 @@ class Verdict:
         size: bytes, of all files that belong to it.
         heads: accuracy of each.
         latency: None for the FP32 ONNX, which the others are timed against.
+        own_ms: median time of a picture of the FP32 ONNX itself, 0 of other files.
         stored: nodes by operator and precision as the file says; empty where it says nothing.
         executed: what the runtime computed in on this machine.
         provider: who that is.
@@ -108,6 +109,7 @@ class Verdict:
     size: int
     heads: list[HeadChange] = field(default_factory=list)
     latency: Latency | None = None
+    own_ms: float = 0.0
     stored: Precision = field(default_factory=dict)
     executed: Precision = field(default_factory=dict)
     provider: str = ""
@@ -216,10 +218,12 @@ class Gate:
             verdict.stored = file_precision(path)
         verdict.executed, verdict.provider = executed_by(engine, path)
         self._judge_precision(verdict)
-        if path != self.fp32:
-            self._log(f"gate: {path.name} timed against {self.fp32.name}")
+        self._log(f"gate: {path.name} is timed")
+        images = self._images(engine)
+        if precision == "float32" and path.suffix == ".onnx":  # what others are timed against
+            verdict.own_ms = median_ms(engine, images, rounds=self.limits.rounds)
+        else:
             fp32 = open_engine(self.fp32, threads=self._threads)
-            images = self._images(engine)
             verdict.latency = compare(engine, fp32, images, rounds=self.limits.rounds)
             self._judge_latency(verdict)
         return verdict

@@ -70,6 +70,19 @@ def compare(file: Engine, fp32: Engine, images: NDArray[np.float32], *, rounds: 
     return Latency(file_ms, fp32_ms, ratio, low, high, times.shape[1], batch)
 
 
+def median_ms(engine: Engine, images: NDArray[np.float32], *, rounds: int) -> float:
+    """Return the median time of a picture by one engine, milliseconds."""
+    for _ in range(WARM_UP):
+        engine.run(images)
+    begin = time.perf_counter()
+    seconds: list[float] = []
+    while len(seconds) < rounds:
+        seconds.append(_time(engine, images))
+        if len(seconds) >= FEWEST and time.perf_counter() - begin > LONGEST:
+            break
+    return float(np.median(seconds)) * 1000 / len(images)
+
+
 def _time(engine: Engine, images: NDArray[np.float32]) -> float:
     begin = time.perf_counter()
     engine.run(images)

@@ -34,6 +34,12 @@ from vision_heads.spec import METADATA_KEY, HeadSpec, ModelSpec, NmsSpec
 Way = Literal["onnx", "tensorrt"]
 
 PLUGIN, PLUGIN_DOMAIN = "EfficientNMS_TRT", "TRT"
+
+
+class NmsError(RuntimeError):
+    """NMS in a graph does not do what the runtime's does: our fault."""
+
+
 SAME_BOX = 0.1
 """Pixels within which two results are the same."""
 BORDERLINE = 0.005
@@ -285,7 +291,7 @@ def prove_nms(plain: Path, suppressed: Path, batches: Iterable[Floats]) -> tuple
         How many results the runtime found, and how many of all results only one side has.
 
     Raises:
-        RuntimeError: more differ than rounding explains.
+        NmsError: more differ than rounding explains.
     """
     before, after = open_engine(plain), open_engine(suppressed)
     nms = after.spec.nms
@@ -301,7 +307,7 @@ def prove_nms(plain: Path, suppressed: Path, batches: Iterable[Floats]) -> tuple
                 total += len(ours)
                 different += _unmatched(ours, theirs) + _unmatched(theirs, ours)
     if different > max(1, BORDERLINE * total):
-        raise RuntimeError(
+        raise NmsError(
             f"NMS in the graph disagrees with the runtime's: {different} of {total} results"
         )
     return total, different

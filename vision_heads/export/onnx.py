@@ -62,6 +62,7 @@ def export_onnx(
     heads: Sequence[str] | None = None,
     imgsz: tuple[int, int] | None = None,
     candidates: int | None = None,
+    batch: int = 1,
     dynamic_batch: bool = False,
     opset: int = 17,
     pictures: Iterable[NDArray[np.uint8]] | None = None,
@@ -79,7 +80,8 @@ def export_onnx(
             described by a spec of these heads; all when None.
         imgsz: height and width of the input, multiples of 32; the spec's own when None.
         candidates: K, best candidates each head gives; the spec's own when None.
-        dynamic_batch: accept any number of pictures a call; one otherwise.
+        batch: pictures a call.
+        dynamic_batch: accept any number of pictures a call instead.
         opset: ONNX operator set, one of `OPSETS`.
         pictures: BGR uint8 pictures to run through network and file, which must agree on every
             head of the file.
@@ -92,11 +94,12 @@ def export_onnx(
     part = network if heads is None else _part(network, heads)
     spec = _described(part.spec, imgsz, candidates)
     require(opset in OPSETS, f"--opset {opset}: must be {OPSETS[0]} to {OPSETS[-1]}")
+    require(batch >= 1, f"--batch {batch}: must be at least 1")
     require(path.suffix == ".onnx", f"{path}: the file's name must end in .onnx")
     require(path.parent.is_dir(), f"{path.parent}: no such folder")
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        model = _trace(Exported(part, spec), temporary, opset, dynamic_batch)
+        model = _trace(Exported(part, spec), temporary, opset, None if dynamic_batch else batch)
         _describe(model, spec)
         _save(model, temporary)
         parity = None if pictures is None else prove(network, temporary, pictures)
@@ -136,8 +139,8 @@ def _described(spec: ModelSpec, imgsz: tuple[int, int] | None, candidates: int |
         raise UserError(f"export: {first_problem(error)}") from error
 
 
-def _trace(network: Exported, path: Path, opset: int, dynamic_batch: bool) -> Any:
-    """Run torch's exporter and onnxslim; return the ONNX model."""
+def _trace(network: Exported, path: Path, opset: int, batch: int | None) -> Any:
+    """Run torch's exporter and onnxslim; return the ONNX model, its batch open if None."""
     try:
         import onnx  # noqa: PLC0415
         import onnxslim  # noqa: PLC0415
@@ -147,13 +150,13 @@ def _trace(network: Exported, path: Path, opset: int, dynamic_batch: bool) -> An
         ) from error
     size = network.spec.input
     # Two pictures for an open batch, so that nothing takes a batch of one for granted.
-    images = torch.zeros(2 if dynamic_batch else 1, 3, size.height, size.width)
+    images = torch.zeros(batch or 2, 3, size.height, size.width)
     options: dict[str, Any] = {
         "opset_version": opset,
         "input_names": [INPUT],
         "output_names": network.names,
     }
-    if dynamic_batch:
+    if batch is None:
         options["dynamic_axes"] = {name: {0: "batch"} for name in (INPUT, *network.names)}
     # The graph is one straight line, which the tracing exporter writes well and without the
     # further dependencies of the newer one. Before torch 2.5 there was no other.

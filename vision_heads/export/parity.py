@@ -147,7 +147,7 @@ def prove(network: Network, path: Path, pictures: Iterable[NDArray[np.uint8]]) -
     network.eval().cpu()
     parity = Parity()
     # Two at a time where the file allows it, so that an open batch is proved to be one.
-    for images in _batches(pictures, engine.spec.input, engine.batch or 2):
+    for images in batches(pictures, engine.spec.input, engine.batch or 2):
         found = engine.run(images)
         for head, reference in _all_cells(network, images, heads).items():
             for row in range(len(images)):
@@ -171,10 +171,8 @@ def describe(parity: Parity) -> str:
     return f"{', '.join(parts)}, {parity.missing} candidates missing on {parity.pictures} pictures"
 
 
-def _batches(
-    pictures: Iterable[NDArray[np.uint8]], size: InputSpec, count: int
-) -> Iterator[Floats]:
-    """Yield what the network sees, (at most `count`, 3, height, width)."""
+def batches(pictures: Iterable[NDArray[np.uint8]], size: InputSpec, count: int) -> Iterator[Floats]:
+    """Yield pictures as the network sees them, (at most `count`, 3, height, width)."""
     waiting: list[Floats] = []
     for picture in pictures:
         padded, _ = letterbox(picture, size.height, size.width, size.pad_value)
