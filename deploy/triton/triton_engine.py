@@ -48,7 +48,7 @@ class HttpClient:
 
     def __init__(self, url: str, model: str) -> None:
         try:
-            from tritonclient import http, utils  # noqa: PLC0415
+            from tritonclient import http, utils
         except ImportError as error:
             raise UserError(f'{error}: pip install "tritonclient[http]"') from error
         self._http, self._model, self._url = http, model, url
