@@ -176,7 +176,7 @@ def export(
         str | None,
         typer.Option(help="INT8: its split.", show_default="train, where there is one"),
     ] = None,
-    calib_count: Annotated[int, typer.Option(min=1, help="INT8: calibration pictures.")] = 100,
+    calib_count: Annotated[int, typer.Option(min=1, help="INT8: calibration pictures.")] = 128,
     calib_method: Annotated[
         str, typer.Option(help="INT8: ranges by minmax, entropy or percentile.")
     ] = "minmax",
@@ -185,6 +185,12 @@ def export(
         str | None,
         typer.Option(help="INT8: layers to leave in float, comma-separated."),
     ] = None,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity", help="INT8: report what each layer loses, also if none is left out."
+        ),
+    ] = False,
     workspace: Annotated[
         int | None,
         typer.Option(min=1, help="Engine: most MiB the builder may use.", show_default="all"),
@@ -196,6 +202,10 @@ def export(
     timing_cache: Annotated[
         Path | None,
         typer.Option(help="Engine: file that keeps the builder's timings between builds."),
+    ] = None,
+    calib_cache: Annotated[
+        Path | None,
+        typer.Option(help="Engine: file that keeps what TensorRT 10's calibrator found."),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything found to this file.")
@@ -226,7 +236,12 @@ def export(
     stem = "-".join([weights.stem, *(chosen or ())])
     network = torch_module("vision_heads.network").load_network(weights)
     places = run.places_of(formats, output, folder, stem)
-    settings = {"workspace": workspace, "dla": dla, "timing_cache": timing_cache}
+    settings = {
+        "workspace_mib": workspace,
+        "dla": dla,
+        "timing_cache": timing_cache,
+        "calibration_cache": calib_cache,
+    }
     order = run.Order(
         network=network,
         places=places,
@@ -238,7 +253,13 @@ def export(
             pictures, by_head("--data", data or ()), split, proof=count, gate=gate_count
         ),
         calibration=run.Calibration(
-            calib_data, calib_split, calib_count, calib_method, seed, comma_separated(exclude) or []
+            calib_data,
+            calib_split,
+            calib_count,
+            calib_method,
+            seed,
+            comma_separated(exclude) or [],
+            sensitivity,
         ),
         engine={name: value for name, value in settings.items() if value is not None},
         limits=_limits(max_drop, max_mae_rise, latency_gate, rounds) if gate else None,

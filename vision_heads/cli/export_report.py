@@ -1,4 +1,4 @@
-"""What `vh export` prints and writes: the FP32 file and its proof, the gate's table, the verdicts."""
+"""What `vh export` prints and writes: the FP32 file and its proof, and what the gate found."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from vision_heads.export.onnx import OnnxFile
     from vision_heads.export.parity import Parity
 
+WIDTH = 140
+SHOWN = 10
+"""Layers of a sensitivity report that are printed; the JSON file has all."""
+
 
 def report(outcome: Outcome) -> None:
     """Print everything about an export to standard output; refusals to standard error."""
@@ -30,9 +34,12 @@ def report(outcome: Outcome) -> None:
     verdicts = list(outcome.verdicts.values())
     if verdicts:
         console.print()
-        console.print(_gate_table(verdicts), soft_wrap=True, crop=False)
+        # A table cut off at the terminal's edge would hide what it is there for.
+        wide = Console(highlight=False, width=max(console.width, WIDTH))
+        wide.print(_gate_table(verdicts), crop=False)
         for verdict in verdicts:
             _print_precision(console, verdict)
+        _print_sensitivity(console, outcome)
         for verdict in verdicts:
             for note in dict.fromkeys(verdict.notes):
                 console.print(f"{verdict.format}: {note}", soft_wrap=True, markup=False)
@@ -120,15 +127,14 @@ def _gate_table(verdicts: list[Verdict]) -> Table:
     several = len(heads) > 1
     titles = ["format", *(["head"] if several else []), "AP50", "change", "AP", "change"]
     titles += ["MAE", "change"] if poses else []
-    titles += ["MB", "ms", "x FP32", "layers with weights", ""]
+    titles += ["MB", "ms", "x FP32", "computed in", ""]
     table = Table(*titles, box=None, pad_edge=False)
     for column in table.columns:
         column.justify = "left" if column.header in ("format", "head", "") else "right"
         column.no_wrap = True
     for one in heads:
-        empty = [""] * (5 if not several else 5)
         cells = _figures(one.torch, None, poses)
-        table.add_row("torch", *([one.head] if several else []), *cells, *empty)
+        table.add_row("torch", *([one.head] if several else []), *cells, *[""] * 5)
     for verdict in verdicts:
         for number, one in enumerate(verdict.heads):
             last = _measures(verdict) if number == 0 else [""] * 5
@@ -176,3 +182,22 @@ def _print_precision(console: Any, verdict: Verdict) -> None:
         soft_wrap=True,
         style="dim",
     )
+
+
+def _print_sensitivity(console: Any, outcome: Outcome) -> None:
+    """Print what layers lose in INT8, the most sensitive first, where it was measured."""
+    from rich.table import Table  # noqa: PLC0415
+
+    for name, made in outcome.made.items():
+        rows = made.details.get("sensitivity")
+        if not rows:
+            continue
+        kept = set(made.details["kept_float"])
+        console.print(f"{name}: layers by signal to noise in INT8, the {SHOWN} most sensitive")
+        table = Table("layer", "kind", "dB", "", box=None, pad_edge=False)
+        for row in rows[:SHOWN]:
+            decibels = f"{row['sqnr']:.1f}"
+            table.add_row(
+                row["name"], row["kind"], decibels, "float" if row["name"] in kept else ""
+            )
+        console.print(table)

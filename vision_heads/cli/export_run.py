@@ -1,4 +1,4 @@
-"""What `vh export` does: the FP32 file, the other formats out of it, the gate, the files' places."""
+"""What `vh export` does: the FP32 file, other formats out of it, the gate, the files' places."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Calibration:
     method: Any
     seed: int
     exclude: list[str]
+    sensitivity: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,30 +217,33 @@ def _recipe(order: Order, file: OnnxFile) -> Recipe:
     from vision_heads.export.formats import Recipe, needs_int8  # noqa: PLC0415
     from vision_heads.export.parity import batches  # noqa: PLC0415
 
-    calibration = order.calibration
+    calibration, shape = order.calibration, order.shape
     formats = list(order.places)
-    chosen = _calibration(order) if needs_int8(formats, order.precision) else []
-    count = 1 if order.shape.dynamic_batch else order.shape.batch
-    images = list(batches(_proof(order.pictures), file.spec.input, count))
+    count = 1 if shape.dynamic_batch else shape.batch
+    images = batches(_proof(order.pictures), file.spec.input, count)
+    engine = dict(order.engine)
+    if shape.dynamic_batch and shape.batch > 1:
+        engine["batch"] = (1, shape.batch, shape.batch)
     return Recipe(
-        order.precision,
-        order.nms,
+        precision=order.precision,
+        nms=order.nms,
         # A fixed batch takes whole batches only.
-        [np.resize(image, (count, *image.shape[1:])) for image in images],
-        chosen,
-        calibration.method,
-        calibration.seed,
-        calibration.exclude,
-        order.engine,
-        max_batch=order.shape.batch if order.shape.dynamic_batch else 0,
+        images=[np.resize(image, (count, *image.shape[1:])) for image in images],
+        calibration=_calibration(order) if needs_int8(formats, order.precision) else [],
+        count=calibration.count,
+        method=calibration.method,
+        seed=calibration.seed,
+        exclude=calibration.exclude,
+        sensitivity=calibration.sensitivity,
+        engine=engine,
+        max_batch=shape.batch if shape.dynamic_batch else 0,
         log=_say,
     )
 
 
-def _calibration(order: Order) -> Sequence[Path]:
-    """Choose the pictures INT8 is calibrated on, if possible none that it is judged on."""
-    from vision_heads.data.card import load_card  # noqa: PLC0415
-    from vision_heads.export.pictures import calibration_pictures  # noqa: PLC0415
+def _calibration(order: Order) -> list[Path]:
+    """Return what INT8 may be calibrated on, if possible no pictures that it is judged on."""
+    from vision_heads.data.card import load_card, load_split  # noqa: PLC0415
 
     wanted, data = order.calibration, order.pictures.data
     card = wanted.data or data.every or next(iter(data.heads.values()), None)
@@ -249,8 +253,10 @@ def _calibration(order: Order) -> Sequence[Path]:
     splits = load_card(card).splits
     split = wanted.split or ("train" if "train" in splits else order.pictures.split)
     if wanted.data is None and split == order.pictures.split:
-        _say(f"int8: {card} has no other split, so it is judged on pictures it is calibrated on")
-    return calibration_pictures(card, split, wanted.count, wanted.seed)
+        _say(f"int8: {card} is calibrated on the split {split!r}, on which files are judged too")
+    files = [sample.image for sample in load_split(card, split).samples]
+    require(files, f"{card}: the split {split!r} holds no pictures to calibrate on")
+    return files
 
 
 def _demo(heads: Sequence[HeadSpec]) -> str:

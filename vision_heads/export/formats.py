@@ -6,18 +6,15 @@ Every format starts from the FP32 ONNX, which has been proved against the networ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
 from vision_heads.spec import NmsSpec
-
-if TYPE_CHECKING:
-    from vision_heads.export.tensorrt import EngineOptions
 
 FORMATS = ("onnx", "onnx-fp16", "onnx-int8", "engine", "openvino", "triton")
 
@@ -50,10 +47,12 @@ class Recipe:
         precision: of engine and openvino, as `--precision` names it; their usual one when None.
         nms: NMS to put into the files; None for candidates.
         images: network inputs on which the range of activations is tried.
-        calibration: pictures for INT8.
+        calibration: pictures to choose from for INT8.
+        count: of them to use.
         method: of calibration.
-        seed: that chose the calibration pictures; recorded.
+        seed: of the choice of calibration pictures; recorded.
         exclude: layers that stay float in INT8.
+        sensitivity: report what each layer loses in INT8 even where none is left out.
         engine: settings of TensorRT's builder by name, as `EngineOptions` has them.
         max_batch: of a Triton configuration; 0: batches as the file has them.
         log: told what is done, a line each.
@@ -63,9 +62,11 @@ class Recipe:
     nms: NmsSpec | None = None
     images: Sequence[Floats] = ()
     calibration: Sequence[Path] = ()
+    count: int = 128
     method: Method = "minmax"
     seed: int = 0
     exclude: Sequence[str] = ()
+    sensitivity: bool = False
     engine: dict[str, Any] = field(default_factory=dict)
     max_batch: int = 0
     log: Callable[[str], None] = lambda _: None
@@ -221,7 +222,9 @@ def _openvino(fp32: Path, target: Path, recipe: Recipe, accept: Callable[[Path],
     from vision_heads.export.openvino import write_openvino  # noqa: PLC0415
 
     precision = precision_of("openvino", recipe.precision)
-    source, details, notes = fp32, {}, []
+    details: dict[str, Any] = {}
+    notes: list[str] = []
+    source = fp32
     if precision == "int8":
         source = target.with_name(f"int8-{target.stem}.onnx")
         details, notes = _quantize(fp32, source, recipe, accept)
@@ -232,18 +235,41 @@ def _openvino(fp32: Path, target: Path, recipe: Recipe, accept: Callable[[Path],
 
 
 def _engine(fp32: Path, target: Path, recipe: Recipe, accept: Callable[[Path], bool]) -> Made:
-    from vision_heads.export.tensorrt import EngineOptions, build_engine  # noqa: PLC0415
+    from vision_heads.export.tensorrt import (  # noqa: PLC0415
+        EngineOptions,
+        build_engine,
+        check_ready,
+    )
 
-    precision = precision_of("engine", recipe.precision)
-    source, details, notes = fp32, {}, []
-    if precision == "int8":
+    asked = recipe.precision or CHOICE["engine"][0]
+    options = EngineOptions(precision=asked, **recipe.engine)  # type: ignore[arg-type]
+    details: dict[str, Any] = {}
+    notes: list[str] = []
+    source = fp32
+    # Up to TensorRT 10 its own calibrator reads the pictures; 11 has none, and neither has seen
+    # NMS behind a network to be quantised: then the graph itself is quantised.
+    by_graph = recipe.nms is not None or int(check_ready().tensorrt.partition(".")[0]) >= 11
+    if asked == "int8" and by_graph:
         source = target.with_name(f"int8-{target.stem}.onnx")
         details, notes = _quantize(fp32, source, recipe, accept)
+    elif asked == "int8":
+        require(recipe.method != "percentile", "--calib-method percentile: not in TensorRT 10")
+        options = replace(options, pictures=recipe.calibration, method=recipe.method)  # type: ignore[arg-type]
     finished = target.with_name(f"source-{target.stem}.onnx")
     _finish(source, finished, recipe, way="tensorrt")
-    options: EngineOptions = EngineOptions(**recipe.engine)
     report = build_engine(finished, target, options, recipe.log)
-    return Made("", target, [target], precision, details | {"engine": str(report)}, notes)
+    details |= {
+        "seconds": report.seconds,
+        "tensorrt": report.facts.tensorrt,
+        "gpu": report.facts.gpu,
+        "kept_fp32": report.kept_fp32,
+        "off_the_dla": list(report.facts.on_gpu),
+    }
+    if report.facts.on_gpu:
+        names = ", ".join(report.facts.on_gpu)
+        notes.append(f"{len(report.facts.on_gpu)} layers run on the GPU, not the DLA: {names}")
+    files = [target, report.json_path]
+    return Made("", target, files, PRECISIONS[asked], details, notes)
 
 
 def _triton(fp32: Path, target: Path, recipe: Recipe, accept: Callable[[Path], bool]) -> Made:
@@ -281,13 +307,11 @@ def _finish(
 def _quantize(
     fp32: Path, target: Path, recipe: Recipe, accept: Callable[[Path], bool]
 ) -> tuple[dict[str, Any], list[str]]:
-    from dataclasses import asdict, is_dataclass  # noqa: PLC0415
-
     from vision_heads.export.quantize import quantize_until  # noqa: PLC0415
 
     if not recipe.calibration:
         raise UserError("INT8 needs calibration pictures: --calib-data CARD")
-    recipe.log(f"int8: calibrating on {len(recipe.calibration)} pictures, {recipe.method}")
+    recipe.log(f"int8: ranges by {recipe.method} on up to {recipe.count} pictures")
     report = quantize_until(
         fp32,
         target,
@@ -296,6 +320,39 @@ def _quantize(
         method=recipe.method,
         seed=recipe.seed,
         exclude=recipe.exclude,
+        count=recipe.count,
     )
-    details = asdict(report) if is_dataclass(report) else {}
-    return details, []
+    sensitivity = [asdict(one) for one in report.sensitivity]
+    if recipe.sensitivity and not sensitivity:
+        sensitivity = _sensitivity(fp32, recipe)
+    notes = [*report.notes]
+    if report.excluded:
+        notes.append(
+            f"{len(report.excluded)} of {report.layers} layers stay float so that accuracy holds, "
+            f"after {report.tries} tries: {', '.join(report.excluded)}"
+        )
+    details = {
+        "calibration": {
+            "method": report.method,
+            "seed": report.seed,
+            "pictures": report.used,
+            "unreadable": list(report.unreadable),
+        },
+        "layers": report.layers,
+        "kept_float": list(report.excluded),
+        "tries": report.tries,
+        "sensitivity": sensitivity,
+    }
+    return details, notes
+
+
+def _sensitivity(fp32: Path, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return what every layer loses in INT8, most sensitive first."""
+    from vision_heads.export.calibration import calibrate  # noqa: PLC0415
+    from vision_heads.export.sensitivity import layers  # noqa: PLC0415
+
+    recipe.log("int8: looking at every layer")
+    ranges = calibrate(
+        fp32, recipe.calibration, method=recipe.method, seed=recipe.seed, count=recipe.count
+    )
+    return [asdict(one) for one in layers(fp32, ranges)]

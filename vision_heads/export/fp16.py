@@ -77,7 +77,7 @@ def to_fp16(source: Path, target: Path, *, images: Sequence[Floats] = ()) -> Fp1
     """Write `source` as float16 with float32 decoding.
 
     Args:
-        source: FP32 ONNX as `vh export` writes it, without NMS in the graph.
+        source: FP32 ONNX as `vh export` writes it.
         target: the file to write; it carries the same metadata.
         images: network inputs (B, 3, H, W) to try the range of activations on. A node whose
             output comes near the largest float16 (65504) stays float32.

@@ -278,7 +278,8 @@ class Gate:
         if done >= MOST * stored and done > 0:
             if done < stored:
                 verdict.notes.append(
-                    f"{verdict.provider} computes {done} of {stored} layers with weights in {wanted}"
+                    f"{verdict.provider} computes {done} of {stored} layers with weights in "
+                    f"{wanted}"
                 )
             return
         said = (

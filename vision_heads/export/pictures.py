@@ -37,24 +37,6 @@ def proof_pictures(
         yield read_image(files[index])
 
 
-def calibration_pictures(card: str, split: str, count: int, seed: int) -> list[Path]:
-    """Choose pictures of a data set at random, the same ones for the same seed.
-
-    Args:
-        card: data-set card, by name or file.
-        split: of the card.
-        count: at most so many.
-        seed: of the choice.
-
-    Raises:
-        UserError: the card or split cannot be read, or holds no pictures.
-    """
-    files = [sample.image for sample in load_split(card, split).samples]
-    require(files, f"{card}: the split {split!r} holds no pictures to calibrate on")
-    chosen = np.random.default_rng(seed).permutation(len(files))[:count]
-    return [files[index] for index in sorted(chosen)]
-
-
 def picture_files(source: Path) -> list[Path]:
     """Return a picture, or those in a folder, sorted.
 
