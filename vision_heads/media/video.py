@@ -15,7 +15,7 @@ from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.sources import VIDEO_SUFFIXES
 from vision_heads.media.urls import HIDDEN, is_url, redact_url, scheme_of
 
-Kind = Literal["file", "sequence", "camera", "network"]
+Kind = Literal["file", "sequence", "camera", "network", "gstreamer"]
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "srt", "rtmp", "rtmps")
 """Schemes of URLs that are opened."""
@@ -34,7 +34,7 @@ class VideoSpec:
         name: id of the source: what the user called it, else made from its file or host.
         kind: what opens it.
         live: frames come by themselves; it is opened again when it is lost.
-        where: path, pattern, camera or URL **with its credentials**: not to be shown.
+        where: path, pattern, camera, pipeline or URL **with its credentials**: not to be shown.
     """
 
     name: str
@@ -44,7 +44,10 @@ class VideoSpec:
 
     @property
     def shown(self) -> str:
-        """`where` without credentials."""
+        """`where` without credentials; of a pipeline, its elements' names alone."""
+        if self.kind == "gstreamer":
+            parts = re.split(r"\s!\s", self.where)
+            return " ! ".join(re.split(r"[\s,]", part.strip())[0] for part in parts)
         return redact_url(self.where)
 
 
@@ -75,8 +78,9 @@ def find_videos(sources: Sequence[str]) -> list[VideoSpec]:
 
     A source is a video file or GIF, a folder or pattern of pictures (an image sequence), a
     pattern of video files, a camera's number or /dev/videoN, a URL (`NETWORK_SCHEMES`), an .sdp
-    file, or a .txt list of these, one a line; empty lines and lines that begin with # do not
-    count, and paths in it are relative to the list's folder. Any of them may be `name=source`.
+    file, a GStreamer pipeline ("element ! element"), or a .txt list of these, one a line; empty
+    lines and lines that begin with # do not count, and paths in it are relative to the list's
+    folder. Any of them may be `name=source`.
 
     Raises:
         UserError: a source is nothing that exists, or two have the same name by the user's wish.
@@ -105,6 +109,10 @@ def open_video(spec: VideoSpec, options: OpenOptions | None = None) -> FrameSour
         from vision_heads.media.video_camera import CameraSource  # noqa: PLC0415
 
         return CameraSource(spec)
+    if spec.kind == "gstreamer":
+        from vision_heads.media.video_gstreamer import GstreamerSource  # noqa: PLC0415
+
+        return GstreamerSource(spec, options)
     if spec.live:
         from vision_heads.media.video_network import NetworkSource  # noqa: PLC0415
 
@@ -172,6 +180,8 @@ def _specs(source: str, base: Path, listed: bool) -> Iterator[tuple[bool, VideoS
             yield False, VideoSpec(_plain(path.stem), "network", True, where)
         else:
             yield False, VideoSpec(_plain(path.stem), kind, False, where)
+    elif " ! " in source:
+        yield False, VideoSpec(_plain(source.partition(" ")[0]), "gstreamer", True, source)
     elif glob.has_magic(source):
         yield from ((False, spec) for spec in _matches(where))
     else:
