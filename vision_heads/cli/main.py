@@ -57,6 +57,7 @@ COMMANDS = (
     "heads",
     "branch",
     "doctor",
+    "bench",
 )
 """Each names a module of `vision_heads.cli` with a function `register(app)`."""
 
