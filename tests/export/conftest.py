@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from vision_heads.export.onnx import export_onnx
+from vision_heads.export.onnx import export_onnx
 from vision_heads.network import Network
+from vision_heads.paths import assets
 from vision_heads.spec import HeadSpec, InputSpec, ModelSpec
 
 
@@ -67,17 +75,38 @@ def two_heads() -> Network:
 
 @pytest.fixture(scope="session", params=["6d", "euler"])
 def posed(request) -> Network:
+    return _posed(request.param)
+
+
+def _posed(representation: str) -> Network:
     heads = (
         HeadSpec(
             name="pose",
             kind="headpose",
             classes=("head",),
-            options={"representation": request.param},
+            options={"representation": representation},
         ),
         HeadSpec(name="car", classes=("car",), levels=(3, 4)),
     )
     size = InputSpec(height=128, width=160)
     return lively(ModelSpec(input=size, heads=heads, candidates=80))
+
+
+@pytest.fixture(scope="session")
+def network_onnx(network, tmp_path_factory) -> Path:
+    return export_onnx(network, tmp_path_factory.mktemp("exported") / "network.onnx").path
+
+
+@pytest.fixture(scope="session")
+def posed_onnx(tmp_path_factory) -> Path:
+    """Return the file of heads with poses and of another kind, for any number of pictures."""
+    target = tmp_path_factory.mktemp("exported") / "posed.onnx"
+    return export_onnx(_posed("6d"), target, dynamic_batch=True).path
+
+
+@pytest.fixture(scope="session")
+def two_heads_onnx(two_heads, tmp_path_factory) -> Path:
+    return export_onnx(two_heads, tmp_path_factory.mktemp("exported") / "two.onnx").path
 
 
 @pytest.fixture
@@ -109,3 +138,34 @@ def four_heads() -> Network:
             candidates=60,
         )
     )
+
+
+@pytest.fixture(scope="session")
+def graphs(four_heads, tmp_path_factory) -> dict[str, Path]:
+    """Files of `vh export`: the shipped one, poses, and heads with branches of an open batch."""
+    folder = tmp_path_factory.mktemp("graphs")
+    posed = {
+        kind: lively(
+            ModelSpec(
+                input=InputSpec(height=64, width=64),
+                heads=(
+                    HeadSpec(
+                        name="pose",
+                        kind="headpose",
+                        classes=("head",),
+                        levels=(3, 4, 5),
+                        options={"representation": kind},
+                    ),
+                ),
+                candidates=40,
+            )
+        )
+        for kind in ("6d", "euler")
+    }
+    made = {
+        "6d": export_onnx(posed["6d"], folder / "6d.onnx", dynamic_batch=True),
+        "euler": export_onnx(posed["euler"], folder / "euler.onnx", opset=14),
+        "open": export_onnx(four_heads, folder / "open.onnx", dynamic_batch=True),
+    }
+    shipped = shutil.copy(assets("weights") / "aerial-n.onnx", folder / "fixed.onnx")
+    return {name: file.path for name, file in made.items()} | {"fixed": shipped}
