@@ -179,6 +179,13 @@ def test_tensorrt_needs_cuda_python_too():
     assert by_check(gpu.libraries(system))["tensorrt"].status == "ok"
 
 
+def test_a_tensorrt_that_is_too_old():
+    probes = {"imported tensorrt": {"version": "8.5.2.2", "seconds": 1.0}}
+    system = machine(installed={"tensorrt": "8.5.2.2", "cuda-python": "12.1"}, probes=probes)
+    line = by_check(gpu.libraries(system))["tensorrt"]
+    assert line.status == "broken" and "8.6" in line.found
+
+
 def test_tensorrt_of_jetpack_that_python_does_not_see():
     line = by_check(gpu.libraries(orin()))["tensorrt"]
     assert line.status == "broken" and "--system-site-packages" in line.mend

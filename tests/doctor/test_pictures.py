@@ -6,7 +6,7 @@ import pytest
 
 from tests.doctor.fake import FakeSystem, by_check, orin
 from vision_heads.doctor import pictures
-from vision_heads.doctor.system import ProbeError
+from vision_heads.doctor.system import ProbeError, Ran
 
 BUILD = {
     "version": "5.0.0",
@@ -31,9 +31,33 @@ def test_build():
     assert line.status == "ok" and "vh stream --show" in line.found
 
 
-def test_a_jetson_wants_gstreamer():
-    line = by_check(pictures.opencv_build(orin(probes={"opencv_build": BUILD})))["opencv build"]
-    assert line.status == "warning" and "CSI" in line.found and "python3-opencv" in line.mend
+def test_a_build_without_webcams_is_a_warning():
+    build = BUILD | {"features": BUILD["features"] | {"V4L": False}}
+    line = by_check(pictures.opencv_build(FakeSystem(probes={"opencv_build": build})))
+    assert line["opencv build"].status == "warning" and "webcams" in line["opencv build"].found
+
+
+GST = {"gst-launch-1.0 --version": "gst-launch-1.0 version 1.20.3\nGStreamer 1.20.3\n"}
+THERE = {f"gst-inspect-1.0 --exists {name}": "" for name in (*pictures.PIPELINE, *pictures.CSI)}
+
+
+def gstreamer(system):
+    return by_check(pictures.gstreamer(system))["gstreamer"]
+
+
+def test_gstreamer():
+    assert gstreamer(FakeSystem()).status == "ok"
+    assert gstreamer(FakeSystem(commands=GST | THERE)).found == "1.20.3, with videoconvert, y4menc"
+    line = gstreamer(FakeSystem(commands=GST))
+    assert line.status == "warning" and "without videoconvert, y4menc" in line.found
+
+
+def test_a_jetson_wants_gstreamer_for_its_cameras():
+    assert "CSI" in gstreamer(orin()).found and gstreamer(orin()).status == "warning"
+    assert gstreamer(orin(commands=GST | THERE)).status == "ok"
+    lacking = GST | THERE | {"gst-inspect-1.0 --exists nvarguscamerasrc": Ran(1, "")}
+    line = gstreamer(orin(commands=lacking))
+    assert line.status == "warning" and "nvidia-l4t-gstreamer" in line.mend
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+
+from vision_heads.benchmark.race import race
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT.parent / "shared/data/visdrone"
@@ -82,14 +85,14 @@ def two_cores() -> None:
 
 
 def in_turns(contestants: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Time callables one after the other, in turns; return seconds by contestant and round."""
-    seconds: list[list[float]] = [[] for _ in contestants]
-    for _ in range(rounds):
-        for times, contestant in zip(seconds, contestants, strict=True):
-            begin = time.perf_counter()
-            contestant()
-            times.append(time.perf_counter() - begin)
-    return seconds
+    """Time callables in turns, as `vh bench` does; return seconds by contestant and round."""
+    return race([partial(_seconds, contestant) for contestant in contestants], rounds)
+
+
+def _seconds(contestant: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    contestant()
+    return time.perf_counter() - begin
 
 
 def median(values: Sequence[float]) -> float:

@@ -46,6 +46,7 @@ GROUPS: tuple[tuple[str, tuple[Check, ...]], ...] = (
             pictures.picture_formats,
             pictures.video_pyav,
             pictures.video_opencv,
+            pictures.gstreamer,
         ),
     ),
     ("gpu", (gpu.gpu, gpu.libraries, gpu.providers)),

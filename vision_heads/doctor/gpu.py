@@ -18,8 +18,12 @@ ACCELERATED = {
     "OpenVINOExecutionProvider": "OpenVINO",
     "CoreMLExecutionProvider": "CoreML",
     "DmlExecutionProvider": "DirectML",
+    "MIGraphXExecutionProvider": "MIGraphX",
 }
 """Execution providers this package knows, and what they are called."""
+
+OLDEST_TENSORRT = (8, 6)
+"""As `runtime/tensorrt_modules.py` demands."""
 
 GPU_WHEEL = "onnxruntime-gpu"
 LITTLE_GPU_MEMORY = 1024
@@ -191,6 +195,14 @@ def _tensorrt(system: System, found: dict[str, Version]) -> Line:
                 "--system-site-packages"
             )
         return broken("tensorrt", f"{listed}; Python cannot import it: {error}", mend)
+    if parse(version) and parse(version) < OLDEST_TENSORRT:
+        return broken(
+            "tensorrt",
+            f"{version} is older than {show(OLDEST_TENSORRT)}, from which .engine files run",
+            "install JetPack 6 or newer"
+            if stack.l4t(system)
+            else "python -m pip install --upgrade tensorrt",
+        )
     if not {"cuda-python", "cuda-bindings"} & set(system.packages()):
         return warning(
             "tensorrt",

@@ -24,6 +24,7 @@ RUNTIMES = (
     "onnxruntime-gpu",
     "onnxruntime-openvino",
     "onnxruntime-directml",
+    "onnxruntime-migraphx",
     "onnxruntime-qnn",
     "onnxruntime-training",
 )

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from vision_heads.doctor.lines import Line, broken, joined, ok, warning
+from vision_heads.doctor.stack import l4t
 from vision_heads.doctor.system import ProbeError, System
 
 NEEDED_PICTURES = ("jpg", "png")
 """Formats without which nothing of use is left."""
 
 NEEDED_VIDEO = ("H.264", "HEVC", "MJPEG")
+PIPELINE = ("videoconvert", "y4menc")
+"""Elements of GStreamer that `media/video_gstreamer.py` puts at the end of every pipeline."""
+CSI = ("nvarguscamerasrc", "nvvidconv")
+"""Elements that read a Jetson's CSI cameras."""
+
+GSTREAMER = (
+    "sudo apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+)
+CSI_MEND = (
+    "sudo apt install nvidia-l4t-gstreamer nvidia-l4t-camera; in a container, start it with "
+    "--runtime nvidia"
+)
 STREAM = 'python -m pip install --force-reinstall "vision-heads[stream]"'
 OPENCV = "python -m pip install --force-reinstall --no-deps opencv-python"
 
@@ -26,15 +40,7 @@ def opencv_build(system: System) -> Iterator[Line]:
     features = answer["features"]
     parts = [f"{name} {'yes' if there else 'no'}" for name, there in features.items()]
     found = f"OpenCV {answer['version']}: {joined(parts)}; windows: {answer['windows']}"
-    jetson = bool(system.read("/etc/nv_tegra_release"))
-    if jetson and not features.get("GStreamer"):
-        yield warning(
-            "opencv build",
-            f"{found}; CSI cameras of a Jetson need GStreamer",
-            "sudo apt install python3-opencv, in a virtual environment made with "
-            "--system-site-packages and without pip's opencv-python",
-        )
-    elif system.host.system == "Linux" and not features.get("V4L"):
+    if system.host.system == "Linux" and not features.get("V4L"):
         yield warning("opencv build", f"{found}; without V4L there are no webcams", OPENCV)
     elif answer["windows"] == "none":
         yield ok("opencv build", f"{found} (vh stream --show needs opencv-python)")
@@ -94,6 +100,32 @@ def video_opencv(system: System) -> Iterator[Line]:
         yield warning("videos (OpenCV)", f"{found}; webcams that send MJPEG may fail", OPENCV)
     else:
         yield ok("videos (OpenCV)", found)
+
+
+def gstreamer(system: System) -> Iterator[Line]:
+    """Look for what pipelines need: CSI cameras of a Jetson come by GStreamer alone."""
+    jetson = bool(l4t(system))
+    ran = system.run(("gst-launch-1.0", "--version"))
+    if ran is None:
+        if jetson:
+            yield warning("gstreamer", "not installed; CSI cameras need it", GSTREAMER)
+        else:
+            yield ok("gstreamer", "not installed; only sources that are pipelines need it")
+        return
+    version = re.search(r"version ([\d.]+)", ran.text)
+    found = version[1] if version else "of unknown version"
+    wanted = PIPELINE + (CSI if jetson else ())
+    missing = [name for name in wanted if not _element(system, name)]
+    if missing:
+        mend = GSTREAMER if set(missing) & set(PIPELINE) else CSI_MEND
+        yield warning("gstreamer", f"{found}, without {joined(missing)}", mend)
+    else:
+        yield ok("gstreamer", f"{found}, with {joined(wanted)}")
+
+
+def _element(system: System, name: str) -> bool:
+    ran = system.run(("gst-inspect-1.0", "--exists", name), 30.0)
+    return ran is not None and ran.code == 0
 
 
 def _codec(name: str, codec: dict[str, Any]) -> str:
