@@ -1,19 +1,23 @@
 """Write a Gst-nvinfer configuration and its labels for an exported ONNX file.
 
     python configure.py aerial-n.onnx
+    python configure.py aerial-n.onnx --engine aerial-n.engine
 
-writes config_infer_primary_vision_heads.txt and labels.txt beside the file. Everything that the
+writes config_infer_primary_vision_heads.txt and labels.txt beside the file; with --engine also the
+plan inside that engine, which nvinfer then loads instead of building its own. Everything that the
 configuration says about the model is read from it. Needs the core of vision_heads only.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 
 from vision_heads.errors import UserError, require
 from vision_heads.heads.base import DecodeOptions, kind_of
 from vision_heads.runtime.engines import OnnxEngine
+from vision_heads.runtime.tensorrt_file import read_engine
 from vision_heads.spec import HeadSpec, ModelSpec
 
 CONFIG = "config_infer_primary_vision_heads.txt"
@@ -51,7 +55,7 @@ def settings(
         onnx: its name, relative to the configuration.
         batch: frames a call; what the file fixes, or any with `--dynamic-batch`.
         precision: one of `PRECISIONS`, for an engine that nvinfer builds itself.
-        engine: name of a ready TensorRT engine; that which nvinfer would build if None.
+        engine: name of a ready TensorRT plan; that which nvinfer would build if None.
     """
     suffixes = {head.name: kind_of(head.kind).outputs for head in spec.heads}
     pose = any("rotation" in outputs for outputs in suffixes.values())
@@ -99,22 +103,50 @@ def text_of(groups: dict[str, dict[str, str]]) -> str:
     )
 
 
-def configure(onnx: Path, *, batch: int = 1, precision: str = "fp32", engine: str | None) -> Path:
+def configure(
+    onnx: Path, *, batch: int = 1, precision: str = "fp32", engine: Path | None = None
+) -> Path:
     """Write configuration and labels beside an ONNX file; return the configuration's path.
 
+    Args:
+        onnx: of `vh export`.
+        batch, precision: see `settings`.
+        engine: of `vh export --format engine`, made of this file on the device.
+
     Raises:
-        UserError: the file is none of `vh export`, or its batch is another.
+        UserError: the file is none of `vh export`, does NMS itself, or its batch is another; the
+            engine is damaged, or of another model.
     """
     model = OnnxEngine(onnx, threads=1)
     require(
         model.batch in (None, batch),
         f"{onnx}: takes {model.batch} frames a call, not {batch}; export it with --dynamic-batch",
     )
-    groups = settings(model.spec, onnx.name, batch=batch, precision=precision, engine=engine)
+    require(model.spec.nms is None, f"{onnx}: does NMS itself; export it without --nms")
+    plan = None if engine is None else _unpack(engine, onnx, batch)
+    groups = settings(model.spec, onnx.name, batch=batch, precision=precision, engine=plan)
     path = onnx.parent / CONFIG
     (onnx.parent / LABELS).write_text(labels(model.spec), encoding="utf-8")
     path.write_text(text_of(groups), encoding="utf-8")
     return path
+
+
+def _unpack(engine: Path, onnx: Path, batch: int) -> str:
+    """Write the plan inside an engine beside the ONNX file; return its name.
+
+    Our engines begin with a description, which nvinfer does not know.
+    """
+    facts, plan = read_engine(engine)
+    same = facts.source_sha256 == hashlib.sha256(onnx.read_bytes()).hexdigest()
+    require(same, f"{engine}: was built from {facts.source}, which is another file than {onnx}")
+    least, _, most = facts.batch
+    require(
+        least <= batch <= most,
+        f"{engine}: takes {least} to {most} frames a call, not {batch}",
+    )
+    path = onnx.with_suffix(".plan")
+    path.write_bytes(plan)
+    return path.name
 
 
 def main() -> None:
@@ -123,7 +155,7 @@ def main() -> None:
     parser.add_argument("onnx", type=Path)
     parser.add_argument("--batch", type=int, default=1, help="frames a call, e.g. one a camera")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="fp32")
-    parser.add_argument("--engine", help="name of a TensorRT engine beside the ONNX file")
+    parser.add_argument("--engine", type=Path, help="made of this file, on this device")
     given = parser.parse_args()
     path = configure(given.onnx, batch=given.batch, precision=given.precision, engine=given.engine)
     print(f"written: {path}, {path.with_name(LABELS)}")

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
-from vision_heads.heads.base import kind_of
 from vision_heads.runtime.predictor import Predictor
+from vision_heads.runtime.suppressed import output_suffixes
 from vision_heads.spec import METADATA_KEY, ModelSpec
 
 Floats = NDArray[np.float32]
@@ -120,7 +120,7 @@ class TritonEngine:
         names = [
             f"{head}/{suffix}"
             for head in wanted
-            for suffix in kind_of(self.spec.head(head).kind).outputs
+            for suffix in output_suffixes(self.spec, self.spec.head(head))
         ]
         size = self.batch or self._most or max(len(images), 1)
         parts = [

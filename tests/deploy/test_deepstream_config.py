@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import re
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from vision_heads.export.inspect import read_onnx
 from vision_heads.geometry.letterbox import plan
 from vision_heads.geometry.rotations import from_euler
 from vision_heads.heads.base import DecodeOptions
-from vision_heads.spec import METADATA_KEY, HeadSpec, ModelSpec
+from vision_heads.runtime.tensorrt_file import EngineFacts, write_engine
+from vision_heads.spec import METADATA_KEY, HeadSpec, ModelSpec, NmsSpec
 
 FOLDER = DEPLOY / "deepstream"
 configure = load("deepstream/configure.py")
@@ -141,9 +143,56 @@ def test_a_model_with_poses_gets_the_parser_of_poses():
 def test_a_batch_that_the_file_does_not_take_is_refused(tmp_path):
     write_model(tmp_path / "m.onnx", size=64, batch=2)
     with pytest.raises(UserError, match=re.escape("takes 2 frames a call, not 1")):
-        configure.configure(tmp_path / "m.onnx", engine=None)
-    configure.configure(tmp_path / "m.onnx", batch=2, engine=None)
+        configure.configure(tmp_path / "m.onnx")
+    configure.configure(tmp_path / "m.onnx", batch=2)
     assert read(tmp_path / configure.CONFIG)["property"]["batch-size"] == "2"
+
+
+def test_the_plan_of_an_engine_is_unpacked_for_nvinfer(tmp_path):
+    onnx, engine = tmp_path / "m.onnx", tmp_path / "m.engine"
+    spec = write_model(onnx, size=64, batch=None)
+    facts = EngineFacts(
+        spec=spec, source="m.onnx", precision="fp16", strongly_typed=True, batch=(1, 2, 4),
+        source_sha256=hashlib.sha256(onnx.read_bytes()).hexdigest(), tensorrt="10.3.0",
+        gpu="Orin", capability="8.7", driver="12.6", cuda="12.6", rebuild="vh export",
+    )  # fmt: skip
+    write_engine(engine, facts, b"a plan of TensorRT's")
+    configure.configure(onnx, batch=4, engine=engine)
+    found = read(tmp_path / configure.CONFIG)["property"]
+    assert found["model-engine-file"] == "m.plan"
+    assert (tmp_path / "m.plan").read_bytes() == b"a plan of TensorRT's"
+    with pytest.raises(UserError, match=r"m\.engine: takes 1 to 4 frames a call, not 8"):
+        configure.configure(onnx, batch=8, engine=engine)
+    write_model(onnx, size=96, batch=None)
+    with pytest.raises(UserError, match=r"was built from m\.onnx, which is another file"):
+        configure.configure(onnx, batch=4, engine=engine)
+
+
+def test_a_file_that_does_nms_itself_is_refused(tmp_path):
+    spec = write_model(tmp_path / "m.onnx", size=64)
+    text = spec.model_copy(update={"nms": NmsSpec(conf=0.25, iou=0.6, max_det=9)}).to_json()
+    model = onnx_of(tmp_path / "m.onnx", text)
+    with pytest.raises(UserError, match="does NMS itself; export it without --nms"):
+        configure.configure(model)
+
+
+def onnx_of(path, text):
+    """Add the outputs of a file that does NMS, and its description."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(path))
+    for suffix, kind in (("labels", onnx.TensorProto.INT32), ("count", onnx.TensorProto.INT32)):
+        shape = [1, 9] if suffix == "labels" else [1, 1]
+        constant = onnx.helper.make_tensor(f"{suffix}_of", kind, shape, [0] * shape[1])
+        model.graph.initializer.append(constant)
+        model.graph.node.append(
+            onnx.helper.make_node("Identity", [f"{suffix}_of"], [f"aerial/{suffix}"])
+        )
+        model.graph.output.append(
+            onnx.helper.make_tensor_value_info(f"aerial/{suffix}", kind, shape)
+        )
+    onnx.helper.set_model_props(model, {METADATA_KEY: text})
+    onnx.save(model, str(path))
+    return path
 
 
 class Chain:
