@@ -17,6 +17,7 @@ import numpy as np
 from vision_heads.data.card import load_split
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError, require
+from vision_heads.evaluation.coco import LIMITS
 from vision_heads.evaluation.protocols import Protocol, protocol_of
 from vision_heads.evaluation.records import as_found, class_map
 from vision_heads.evaluation.runner import Job, predict_heads
@@ -185,7 +186,8 @@ def _own_truth(
     torch: Predictor, head: HeadSpec, split: DataSplit, options: DecodeOptions
 ) -> DataSplit:
     """Return the same pictures labelled with what the torch model finds in them."""
-    sure = {head.name: replace(options, conf=max(SURE, options.conf), multi_label=False)}
+    most = min(LIMITS[-1], options.max_det)  # scoring looks at no more results of a class
+    sure = {head.name: replace(options, conf=max(SURE, options.conf), max_det=most)}
     samples = []
     results = torch.stream([sample.image for sample in split.samples], sure, merge={})
     for sample, result in zip(split.samples, results, strict=True):
