@@ -38,12 +38,18 @@ def _core_modules() -> list[str]:
         "media/*.py",
         "stream/*.py",
         "heads/*.py",
+        "doctor/*.py",
+        "benchmark/*.py",
         "heads/*/__init__.py",
         "heads/*/decode.py",
         "data/sample.py",
         "data/card.py",
         "data/check.py",
         "data/formats/*.py",
+        "export/inspect.py",
+        "export/nodes.py",
+        "export/operators.py",
+        "export/tensorrt/*.py",
         "cli/*.py",
     )
     needs_torch = {"network.py", "torch_engine.py", "_ultralytics.py"}
@@ -84,7 +90,13 @@ def _files(folder: Path) -> list[Path]:
 
 def test_the_core_imports_without_torch(tmp_path):
     modules = _core_modules()
-    for expected in ("runtime.predictor", "media.draw", "heads.detect.decode", "cli.detect"):
+    for expected in (
+        "runtime.predictor",
+        "media.draw",
+        "heads.detect.decode",
+        "cli.detect",
+        "export.tensorrt.build",
+    ):
         assert f"vision_heads.{expected}" in modules
     imports = "\n".join(f"import {name}" for name in modules)
     _run(WITHOUT_TORCH + imports, tmp_path / "home")
