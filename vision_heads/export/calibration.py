@@ -28,7 +28,9 @@ Method = Literal["minmax", "entropy", "percentile"]
 """How a range is chosen: all that was seen; the cut that loses least information; or the share
 `PERCENTILE` of the values."""
 PERCENTILE = 99.999
-_BINS = {"entropy": 512, "percentile": 2048}
+_BINS, _LEVELS = 2048, 256
+_CUTS = 64
+"""Ranges that the entropy method tries."""
 
 Floats = NDArray[np.float32]
 Range = tuple[float, float]
@@ -147,16 +149,11 @@ class PictureStock:
 def _measure(source: Path, method: Method, stock: PictureStock, folder: Path) -> dict[str, Range]:
     from onnxruntime.quantization import calibrate as ort  # noqa: PLC0415
 
-    chosen = {
-        "minmax": ort.CalibrationMethod.MinMax,
-        "entropy": ort.CalibrationMethod.Entropy,
-        "percentile": ort.CalibrationMethod.Percentile,
-    }[method]
-    options: dict[str, Any] = {"percentile": PERCENTILE} if method == "percentile" else {}
-    if method in _BINS:
-        options["num_bins"] = _BINS[method]
+    minmax = method == "minmax"
+    kind = ort.CalibrationMethod.MinMax if minmax else ort.CalibrationMethod.Percentile
+    options: dict[str, Any] = {} if minmax else {"percentile": PERCENTILE, "num_bins": _BINS}
     calibrator = ort.create_calibrator(
-        source, list(QUANTIZED), str(folder / "watched.onnx"), chosen, extra_options=options
+        source, list(QUANTIZED), str(folder / "watched.onnx"), kind, extra_options=options
     )
     (given,) = calibrator.infer_session.get_inputs()
     batch = given.shape[0] if isinstance(given.shape[0], int) else 1
@@ -169,21 +166,62 @@ def _measure(source: Path, method: Method, stock: PictureStock, folder: Path) ->
                 f"calibration: none of {len(stock.unreadable)} pictures can be read, "
                 f"first: {stock.unreadable[0]}"
             )
+        if method == "entropy":
+            seen = calibrator.collector.histogram_dict
+            return {name: least_loss(*histogram[:4]) for name, histogram in seen.items()}
         found = calibrator.compute_data().data
-    seen = {} if method == "minmax" else calibrator.collector.histogram_dict
-    return {name: _within(value.range_value, seen.get(name)) for name, value in found.items()}
+    return {
+        name: (float(np.min(value.range_value[0])), float(np.max(value.range_value[1])))
+        for name, value in found.items()
+    }
 
 
-def _within(cut: tuple[Any, Any], histogram: Any) -> Range:
-    """Return a range as two numbers, not wider than what was seen.
+def least_loss(
+    counts: NDArray[np.int64], edges: NDArray[np.floating], lowest: float, highest: float
+) -> Range:
+    """Return the range whose 256 steps tell most of a tensor's distribution.
 
-    The entropy method cuts symmetrically about zero, which would waste half of the steps on the
-    negative side of an activation that hardly has one.
+    Of ranges cut at the same distance on both sides of zero, the one with the least
+    Kullback-Leibler divergence between the values as they are, those outside moved to the ends,
+    and as the steps show them (S. Migacz, "8-bit inference with TensorRT", GTC 2017). ONNX Runtime
+    has this too, in loops that take minutes, and without the lowest and highest value as limits.
+
+    Args:
+        counts: values in each bin.
+        edges: of the bins, one more.
+        lowest, highest: value that was seen.
     """
-    low, high = (float(np.min(cut[0])), float(np.max(cut[1])))
-    if histogram is not None:
-        low, high = max(low, float(histogram[2])), min(high, float(histogram[3]))
-    return low, high
+    widest = (float(lowest), float(highest))
+    best, least = widest, np.inf
+    for share in np.linspace(1, 1 / _CUTS, _CUTS):
+        limit = share * max(abs(widest[0]), abs(widest[1]))
+        low, high = max(widest[0], -limit), min(widest[1], limit)
+        first = int(np.searchsorted(edges, low, side="right")) - 1
+        last = int(np.searchsorted(edges, high, side="left"))
+        if last - first < _LEVELS:
+            break
+        lost = _divergence(counts, max(first, 0), last)
+        if lost < least:
+            best, least = (low, high), lost
+    return best
+
+
+def _divergence(counts: NDArray[np.int64], first: int, last: int) -> float:
+    """Return what is lost by showing bins `first` up to `last` in 256 steps, cut off at both."""
+    inside = counts[first:last].astype(np.float64)
+    true = inside.copy()
+    true[0] += counts[:first].sum()
+    true[-1] += counts[last:].sum()
+    if not inside.any():
+        return np.inf
+    starts = np.linspace(0, len(inside), _LEVELS, endpoint=False).astype(int)
+    sums = np.add.reduceat(inside, starts)
+    filled = np.maximum(np.add.reduceat((true > 0).astype(int), starts), 1)
+    lengths = np.diff(np.append(starts, len(inside)))
+    shown = np.where(true > 0, np.repeat(sums / filled, lengths), 0.0)
+    true, shown = true / true.sum(), shown / shown.sum()
+    at = true > 0
+    return float((true[at] * np.log(true[at] / np.maximum(shown[at], 1e-12))).sum())
 
 
 class _OnePicture:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vision_heads._ultralytics import C2f, Conv
 from vision_heads.network import Network, fuse
-from vision_heads.spec import ModelSpec
+from vision_heads.spec import LEVELS, ModelSpec
 from vision_heads.trunk.blocks import IRDCB
 
 
@@ -31,7 +31,8 @@ class Exported(nn.Module):
         inner.spec = self.spec = spec
         without_splits(fuse(inner))
         self.network = inner
-        side = 2 ** max(spec.levels) * 2
+        # The neck starts from the coarsest map, whichever levels the heads read.
+        side = 2 ** max(LEVELS) * 2
         with torch.inference_mode():
             self.names = list(inner.export(torch.zeros(1, 3, side, side)))
 
