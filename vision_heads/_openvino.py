@@ -20,7 +20,7 @@ def openvino() -> Any:
     Raises:
         UserError: it is not installed.
     """
-    if "openvino" in sys.modules:
+    if sys.modules.get("openvino") is not None:
         return sys.modules["openvino"]
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_telemetry(name)}
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # makes its import fail

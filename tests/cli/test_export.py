@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from tests.export.conftest import lively
 from vision_heads.cli.main import app
 from vision_heads.errors import UserError
 from vision_heads.export import onnx as exporter
@@ -129,3 +132,101 @@ def test_some_heads_go_to_a_file_named_after_them(tmp_path):
     with pytest.raises(UserError, match="--heads: none given"):
         run(weights, "--heads", ",")
     assert {path.name for path in tmp_path.iterdir()} == {"both.safetensors", "both-two.onnx"}
+
+
+def lines(done: Result) -> list[str]:
+    return done.output.splitlines()
+
+
+@pytest.fixture(scope="module")
+def lively_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a model that finds things, untrained as it is."""
+    head = HeadSpec(name="aerial", classes=("red", "green"))
+    spec = ModelSpec(input=InputSpec(height=64, width=96), heads=(head,), candidates=60)
+    file = tmp_path_factory.mktemp("lively") / "m.safetensors"
+    save_network(file, lively(spec))
+    return file
+
+
+QUICK = ("--gate-count", "2", "--count", "1", "--rounds", "5", "--threads", "1")
+
+
+def test_several_formats_go_through_the_gate_into_one_folder(lively_weights, tmp_path):
+    record = tmp_path / "gate.json"
+    done = run(
+        lively_weights, "--format", "onnx,onnx-fp16", "-f", "triton", "-o", tmp_path,
+        "--latency-gate", "off", "--max-drop", "100", "--nms", "--max-det", "20", "--json", record,
+        *QUICK,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "m.onnx", "m-fp16.onnx", "m-triton", "gate.json"
+    }  # fmt: skip
+    table = [line.split() for line in lines(done)]
+    assert any(row[:1] == ["torch"] for row in table)
+    for name in ("onnx", "onnx-fp16", "triton"):
+        assert any(row[:1] == [name] and row[-1] == "passed" for row in table), done.output
+    content = json.loads(record.read_text())
+    assert content["passed"] and list(content["formats"]) == ["onnx", "onnx-fp16", "triton"]
+    half = content["formats"]["onnx-fp16"]
+    assert set(half["stored"]["Conv"]) == {"float16"}
+    assert half["latency"]["rounds"] >= 5 and half["size"] < content["formats"]["onnx"]["size"]
+    engine = open_engine(tmp_path / "m-fp16.onnx")
+    assert engine.spec.nms is not None and engine.spec.nms.max_det == 20
+    assert (tmp_path / "m-triton" / "m" / "config.pbtxt").is_file()
+
+
+def test_a_refused_file_is_not_left_and_the_exit_code_is_1(lively_weights, tmp_path, monkeypatch):
+    from vision_heads.export import gate
+
+    widened = ({"Conv": {"float32": 117}}, "ONNX Runtime (CPUExecutionProvider)")
+    monkeypatch.setattr(gate, "executed_by", lambda engine, path: widened)
+    done = run(lively_weights, "-f", "onnx-fp16", "-o", tmp_path / "half.onnx", *QUICK)
+    assert done.exit_code == 1
+    assert "vh: onnx-fp16: not written: " in done.output
+    assert "0 of 117 layers with weights in float16 on this machine" in done.output
+    assert "written: " + str(tmp_path) not in done.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_gate_only_the_proof_is_left(lively_weights, tmp_path):
+    done = run(lively_weights, "-o", tmp_path / "m.onnx", "--batch", "3", "--no-gate", *QUICK)
+    assert done.exit_code == 0, done.output
+    assert "passed" not in done.output and "proved on" in done.output
+    assert open_engine(tmp_path / "m.onnx").batch == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-f", "onnx,tflite"), "--format tflite: unknown; there are onnx, onnx-fp16, onnx-int8"),
+        (("-f", ","), "--format: none given"),
+        (("-f", "onnx,triton", "-o", "new"), "new: no such folder; with several formats"),
+        (("-f", "openvino", "-o", "m.onnx"), r"m\.onnx: the file's name must end in \.xml"),
+        (("-f", "openvino", "--precision", "int4"), "--precision int4: openvino takes fp32, fp16"),
+        (
+            ("-f", "engine", "--precision", "bf16"),
+            "--precision bf16: engine takes fp16, fp32, int8",
+        ),
+        (("--latency-gate", "never"), "--latency-gate never: must be here, off, auto"),
+        (("--calib-method", "mean"), "--calib-method mean: must be minmax, entropy, percentile"),
+        (("--data", "other=demo"), "--data other: no such head"),
+    ],
+)
+def test_mistakes_about_formats_are_named(lively_weights, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    before = set(lively_weights.parent.iterdir())
+    with pytest.raises(UserError, match=message) as caught:
+        run(lively_weights, *words, *QUICK)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir()) and set(lively_weights.parent.iterdir()) == before
+
+
+def test_what_is_not_installed_is_said_before_any_work(lively_weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r'pip install "vision-heads\[openvino\]"'):
+        run(lively_weights, "-f", "openvino", "-o", tmp_path / "m.xml")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(UserError, match=r"(?i)tensorrt"):
+        run(lively_weights, "-f", "engine", "-o", tmp_path / "m.engine")
+    assert not list(tmp_path.iterdir())

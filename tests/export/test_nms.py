@@ -97,7 +97,7 @@ def test_an_fp16_file_takes_it_too_and_a_file_with_nms_can_become_fp16(plain, fi
 
 def test_what_the_file_cannot_give_is_refused(file, pictures):
     predictor = load(file)
-    with pytest.raises(UserError, match="gives no scores below 0.2"):
+    with pytest.raises(UserError, match=r"gives no scores below 0\.2"):
         predictor(pictures[0], conf=0.1, iou=0.5)
     with pytest.raises(UserError, match=r"NMS is made for 0\.5"):
         predictor(pictures[0], conf=0.3, iou=0.7)

@@ -39,6 +39,8 @@ reason. docs/export.md has the rules.
 
   vh export best.safetensors --format engine --batch 4 --dynamic-batch --workspace 2048
 
+  vh export best.onnx --format engine --precision fp16 --timing-cache timings.cache
+
   vh export best.safetensors --nms --conf 0.3 --max-det 100
 
   vh export joint.safetensors --heads animals,vehicles --output two.onnx
@@ -46,7 +48,9 @@ reason. docs/export.md has the rules.
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Weights (.safetensors), or a shipped name.")],
+    model: Annotated[str, typer.Argument(
+            help="Weights (.safetensors), or a shipped name; for an engine alone, also .onnx."
+        )],
     *,
     format: Annotated[
         list[str] | None,
@@ -229,6 +233,26 @@ def export(
         f"--calib-method {calib_method}: must be {', '.join(METHODS)}",
     )
     require(not (pictures and data), "--pictures and --data: give one of them")
+    settings = {
+        "workspace_mib": workspace,
+        "dla": dla,
+        "timing_cache": timing_cache,
+        "calibration_cache": calib_cache,
+    }
+    settings = {name: value for name, value in settings.items() if value is not None}
+    from vision_heads.cli import export_engine  # noqa: PLC0415
+
+    if formats == ("engine",) and Path(model).suffix == ".onnx":
+        export_engine.build(
+            Path(model),
+            output,
+            precision=precision,
+            batch=batch,
+            calibration=(calib_data, calib_split, calib_count),
+            method=calib_method,
+            settings=settings,
+        )
+        return
     weights = safetensors_of(model)
     chosen = comma_separated(heads)
     # Shipped weights are not ours to write beside.
@@ -236,12 +260,6 @@ def export(
     stem = "-".join([weights.stem, *(chosen or ())])
     network = torch_module("vision_heads.network").load_network(weights)
     places = run.places_of(formats, output, folder, stem)
-    settings = {
-        "workspace_mib": workspace,
-        "dla": dla,
-        "timing_cache": timing_cache,
-        "calibration_cache": calib_cache,
-    }
     order = run.Order(
         network=network,
         places=places,
@@ -261,7 +279,7 @@ def export(
             comma_separated(exclude) or [],
             sensitivity,
         ),
-        engine={name: value for name, value in settings.items() if value is not None},
+        engine={**settings, "rebuild": export_engine.command()},
         limits=_limits(max_drop, max_mae_rise, latency_gate, rounds) if gate else None,
         threads=threads,
     )

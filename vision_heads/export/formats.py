@@ -36,6 +36,9 @@ CHOICE = {"engine": ("fp16", "fp32", "int8"), "openvino": ("fp32", "fp16", "bf16
 Method = Literal["minmax", "entropy", "percentile"]
 METHODS: tuple[Method, ...] = ("minmax", "entropy", "percentile")
 
+NAMED = 3
+"""Layers that a note names; the JSON file has all."""
+
 Floats = NDArray[np.float32]
 
 
@@ -251,7 +254,7 @@ def _engine(fp32: Path, target: Path, recipe: Recipe, accept: Callable[[Path], b
     by_graph = recipe.nms is not None or int(check_ready().tensorrt.partition(".")[0]) >= 11
     if asked == "int8" and by_graph:
         source = target.with_name(f"int8-{target.stem}.onnx")
-        details, notes = _quantize(fp32, source, recipe, accept)
+        details, notes = _quantize(fp32, source, recipe, accept, scheme="tensorrt")
     elif asked == "int8":
         require(recipe.method != "percentile", "--calib-method percentile: not in TensorRT 10")
         options = replace(options, pictures=recipe.calibration, method=recipe.method)  # type: ignore[arg-type]
@@ -305,7 +308,11 @@ def _finish(
 
 
 def _quantize(
-    fp32: Path, target: Path, recipe: Recipe, accept: Callable[[Path], bool]
+    fp32: Path,
+    target: Path,
+    recipe: Recipe,
+    accept: Callable[[Path], bool],
+    scheme: Literal["cpu", "tensorrt"] = "cpu",
 ) -> tuple[dict[str, Any], list[str]]:
     from vision_heads.export.quantize import quantize_until  # noqa: PLC0415
 
@@ -321,15 +328,18 @@ def _quantize(
         seed=recipe.seed,
         exclude=recipe.exclude,
         count=recipe.count,
+        scheme=scheme,
     )
     sensitivity = [asdict(one) for one in report.sensitivity]
     if recipe.sensitivity and not sensitivity:
         sensitivity = _sensitivity(fp32, recipe)
     notes = [*report.notes]
     if report.excluded:
+        first = ", ".join(report.excluded[:NAMED])
+        more = ", ..." if len(report.excluded) > NAMED else ""
         notes.append(
-            f"{len(report.excluded)} of {report.layers} layers stay float so that accuracy holds, "
-            f"after {report.tries} tries: {', '.join(report.excluded)}"
+            f"{len(report.excluded)} of {report.layers} layers stay float, after {report.tries} "
+            f"tries: {first}{more}"
         )
     details = {
         "calibration": {

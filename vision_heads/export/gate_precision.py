@@ -25,6 +25,8 @@ PLUMBING = frozenset(
     }
 )  # fmt: skip
 """Operators that only change types or layouts."""
+_OTHER_NAMES = ("Convolution", "Deconvolution", "FullyConnected", "GroupConvolution")
+"""What OpenVINO calls them."""
 _QUANTIZED = {
     "QLinearConv": "Conv",
     "ConvInteger": "Conv",
@@ -194,8 +196,7 @@ def share_in(precision: Precision, wanted: str) -> tuple[int, int]:
 
 
 def _holds_weights(layer: str) -> bool:
-    """OpenVINO and TensorRT call convolutions by other names."""
-    return layer in MATRIX or layer.lower().startswith(("conv", "matmul", "fullyconnected"))
+    return layer in MATRIX or layer in _OTHER_NAMES
 
 
 def describe(precision: Precision) -> str:
