@@ -70,7 +70,7 @@ def test_a_part_is_cut_out_once_for_each_set_of_heads_and_few_are_kept(tmp_path,
             assert list(part) == [f"{head}/{suffix}" for head in heads for suffix in SUFFIXES]
             for name, values in part.items():
                 np.testing.assert_array_equal(values, whole[name])
-    assert [[output.name for output in session.get_outputs()] for session in opened] == [
+    assert [[output.name for output in one.session.get_outputs()] for one in opened] == [
         ["b/boxes", "b/scores"], ["c/boxes", "c/scores", "e/boxes", "e/scores"]
     ]  # fmt: skip
     for head in names:
@@ -127,13 +127,15 @@ def test_what_is_no_onnx_file_is_refused_in_one_line(tmp_path):
     [
         ("none.onnx", "no such file"),
         ("none", "neither a file"),
-        ("model.engine", "TensorRT engines are not supported"),
-        ("model.pt", r"cannot run \.pt; this version runs \.onnx, \.safetensors"),
+        ("model.engine", "no engine of vision_heads"),
+        ("none.engine", "no such file"),
+        ("model.pt", r"cannot run \.pt; this version runs \.onnx, \.safetensors, \.engine, \.xml"),
     ],
 )
 def test_unknown_models_are_refused(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "model.pt").write_bytes(b"x")
+    for other in ("model.pt", "model.engine"):
+        (tmp_path / other).write_bytes(b"x")
     with pytest.raises(UserError, match=message):
         open_engine(name)
     with pytest.raises(UserError, match="threads must be a whole number of at least 1"):

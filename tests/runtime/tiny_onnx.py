@@ -73,6 +73,8 @@ def write_model(
             nodes.append(helper.make_node("Identity", [suffix], [output]))
             shape = [batch or "batch", boxes.shape[1], width]
             outputs.append(helper.make_tensor_value_info(output, kind.FLOAT, shape))
+    for number, node in enumerate(nodes):
+        node.name = f"/{node.op_type}_{number}"
     sides = ["height", "width"] if any_size else [size, size]
     graph = helper.make_graph(
         nodes,

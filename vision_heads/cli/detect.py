@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vision_heads.cli.options import PROVIDER_HELP
 from vision_heads.cli.progress import progress
 from vision_heads.errors import UserError, require
 
@@ -62,7 +63,7 @@ def detect(
     ] = None,
     *,
     weights: Annotated[
-        str, typer.Option(help="A .onnx or .safetensors file, or shipped weights by name.")
+        str, typer.Option(help="A .onnx, .engine, .xml or .safetensors file, or a shipped name.")
     ] = "aerial-n",
     conf: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that counts.")] = 0.25,
     iou: Annotated[
@@ -141,6 +142,13 @@ def detect(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads to use.", show_default="all cores")
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help=PROVIDER_HELP, show_default="the first that works"),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what the network is computed by.")
+    ] = False,
 ) -> None:
     """Detect objects in pictures."""
     # Decoders report damaged files by themselves, across the progress bar; so do we, by name.
@@ -151,7 +159,12 @@ def detect(
     from vision_heads.cli.models import comma_separated  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.sources import find_pictures  # noqa: PLC0415
-    from vision_heads.runtime.engines import open_engine, resolve_weights  # noqa: PLC0415
+    from vision_heads.runtime.engines import (  # noqa: PLC0415
+        describe_run,
+        open_engine,
+        resolve_weights,
+        shares_cores,
+    )
     from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
     from vision_heads.runtime.predictor import Predictor  # noqa: PLC0415
 
@@ -166,8 +179,11 @@ def detect(
     file = resolve_weights(weights)
     # Tiles of a picture are calls of their own: even a single one keeps all cores busy.
     calls = None if slicing else len(pictures.files)
-    plan = plan_threads(threads, calls, share=file.suffix == ".onnx")
-    predictor = Predictor(open_engine(file, threads=plan.threads))
+    plan = plan_threads(threads, calls, share=shares_cores(file, provider))
+    engine = open_engine(file, threads=plan.threads, provider=provider)
+    for line in describe_run(engine, always=verbose):
+        typer.echo(f"vh: {line}", err=True)
+    predictor = Predictor(engine)
     if attention:
         _require_poses(predictor.spec, weights)
     results = predictor.stream(

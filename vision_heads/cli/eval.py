@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vision_heads.cli.options import PROVIDER_HELP
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(help="Weights: a .safetensors or .onnx file, or a shipped name."),
+        typer.Argument(
+            help="Weights: a .onnx, .engine, .xml or .safetensors file, or a shipped name."
+        ),
     ] = None,
     *,
     data: Annotated[
@@ -140,6 +143,10 @@ def evaluate(
     threads: Annotated[
         int | None, typer.Option(min=1, show_default="all cores", help="Threads of the network.")
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help=PROVIDER_HELP, show_default="the first that works"),
+    ] = None,
 ) -> None:
     """Score a model, or any program's results, against a data set."""
     from rich.console import Console  # noqa: PLC0415
@@ -180,7 +187,8 @@ def evaluate(
     )
     notes = Console(stderr=True)
     if not wanted.data.heads:
-        _evaluate_one(model, predictions, wanted, head, threads, notes)
+        opened = None if model is None else _open(model, threads, provider, notes)
+        _evaluate_one(opened, str(model), predictions, wanted, head, notes)
         return
     if wanted.data.every is not None:
         raise UserError(f"--data {wanted.data.every}: whose? write HEAD=CARD for each head")
@@ -188,17 +196,26 @@ def evaluate(
         raise UserError("--data HEAD=CARD goes with a model; results are scored with --data CARD")
     if head is not None:
         raise UserError("--head goes with --data CARD; --data HEAD=CARD names its head")
-    from vision_heads.runtime.predictor import load  # noqa: PLC0415
+    evaluate_heads(_open(model, threads, provider, notes), model, wanted, notes)
 
-    evaluate_heads(load(model, threads=threads), model, wanted, notes)
+
+def _open(model: str, threads: int | None, provider: str | None, notes: Console) -> Predictor:
+    from vision_heads.cli.eval_notes import note  # noqa: PLC0415
+    from vision_heads.runtime.engines import describe_run, open_engine  # noqa: PLC0415
+    from vision_heads.runtime.predictor import Predictor  # noqa: PLC0415
+
+    engine = open_engine(model, threads=threads, provider=provider)
+    for line in describe_run(engine):
+        note(notes, line)
+    return Predictor(engine)
 
 
 def _evaluate_one(
-    model: str | None,
+    predictor: Predictor | None,
+    model: str,
     predictions: Path | None,
     wanted: Wanted,
     head: str | None,
-    threads: int | None,
     notes: Console,
 ) -> None:
     """Score one head, or results that are not a model's, on one card."""
@@ -206,13 +223,11 @@ def _evaluate_one(
     from vision_heads.cli.eval_notes import note_data  # noqa: PLC0415
     from vision_heads.data.card import load_split  # noqa: PLC0415
     from vision_heads.evaluation.protocols import protocol_of  # noqa: PLC0415
-    from vision_heads.runtime.predictor import load  # noqa: PLC0415
 
     card = str(wanted.data.every)
     for option, given in (("--split", wanted.split), ("--protocol", wanted.protocol)):
         if given.heads:
             raise UserError(f"{option} HEAD=... goes with --data HEAD=CARD")
-    predictor = None if model is None else load(model, threads=threads)
     rules = protocol_of(wanted.protocol.every or _usual(predictor, head))
     split = wanted.split.every or "val"
     truth = load_split(card, split, images_needed=predictions is None, sizes=wanted.sizes)
@@ -225,7 +240,7 @@ def _evaluate_one(
         return
     assert predictor is not None
     marked = _run(predictor, truth, rules, wanted, head, notes)
-    finish(marked.scores, truth, marked.found, str(model), wanted.files, notes)
+    finish(marked.scores, truth, marked.found, model, wanted.files, notes)
 
 
 def _read(path: Path, truth: DataSplit, rules: Protocol, notes: Console) -> list[Found]:

@@ -48,9 +48,12 @@ reason. docs/export.md has the rules.
 
 
 def export(
-    model: Annotated[str, typer.Argument(
+    model: Annotated[
+        str,
+        typer.Argument(
             help="Weights (.safetensors), or a shipped name; for an engine alone, also .onnx."
-        )],
+        ),
+    ],
     *,
     format: Annotated[
         list[str] | None,

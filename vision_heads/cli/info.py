@@ -20,7 +20,7 @@ Show a model's parts, parameters, GFLOPs, strides, classes and provenance.
 
 Parameters are those of training (batch norms not yet folded); a GFLOP is 10^9 floating-point
 operations, two for each multiply-add of a convolution, for one picture of the input size.
-Weights (.safetensors) need torch; .onnx files do not.
+Weights (.safetensors) need torch; .onnx and .engine files do not.
 
 Of a model of several heads, the tree shows which heads share each stage of the neck, what every
 copy of a stage costs, and what sharing saves against a model of each head alone. How to plan such
@@ -39,7 +39,7 @@ a tree: docs/branches.md.
 def info(
     model: Annotated[
         str | None,
-        typer.Argument(help="Model file (.onnx, .safetensors) or shipped name."),
+        typer.Argument(help="Model file (.onnx, .safetensors, .engine) or shipped name."),
     ] = None,
     size: Annotated[
         str | None,
@@ -72,6 +72,10 @@ def info(
     if file.suffix == ".onnx":
         require(imgsz is None, f"{file}: its input size is fixed; --imgsz is for .safetensors")
         _show_onnx(console, file)
+        return
+    if file.suffix == ".engine":
+        require(imgsz is None, f"{file}: its input size is fixed; --imgsz is for .safetensors")
+        _show_engine(console, file)
         return
     from vision_heads.cli.models import torch_module  # noqa: PLC0415
 
@@ -134,6 +138,25 @@ def _show_onnx(console: Console, file: Path) -> None:
     nodes = ", ".join(f"{count} {name}" for name, count in content.operators.items())
     console.print(f"nodes        {sum(content.operators.values())}: {nodes}")
     console.print(f"constants    {content.numbers:,} numbers, batch norms folded")
+
+
+def _show_engine(console: Console, file: Path) -> None:
+    from vision_heads.runtime.tensorrt_file import precisions, read_facts  # noqa: PLC0415
+
+    facts = read_facts(file)
+    _show(console, str(file), facts.spec, None)
+    console.print(f"file         {file.stat().st_size / 1e6:.2f} MB, built from {facts.source}")
+    console.print(
+        f"for          {facts.gpu} (compute capability {facts.capability}), TensorRT "
+        f"{facts.tensorrt}, CUDA {facts.cuda} (driver {facts.driver})"
+    )
+    batch = "-".join(map(str, dict.fromkeys(facts.batch)))
+    dla = "" if facts.dla is None else f", DLA core {facts.dla} ({len(facts.on_gpu)} nodes off it)"
+    console.print(f"precision    {facts.precision}, batch {batch}{dla}")
+    for operator, row in precisions(facts.layers).items():
+        numbers = ", ".join(f"{number} {name}" for name, number in row.items())
+        console.print(f"layers       {operator}: {numbers}", markup=False)
+    console.print(f"rebuild      {facts.rebuild}", markup=False)
 
 
 def _show(console: Console, title: str, spec: ModelSpec, measures: Measures | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vision_heads.cli.options import PROVIDER_HELP
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     *,
     weights: Annotated[
-        str, typer.Option(help="A .onnx or .safetensors file, or shipped weights by name.")
+        str, typer.Option(help="A .onnx, .engine, .xml or .safetensors file, or a shipped name.")
     ] = "aerial-n",
     source: Annotated[
         list[str] | None,
@@ -131,6 +132,10 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads to use.", show_default="all cores")
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help=PROVIDER_HELP, show_default="the first that works"),
+    ] = None,
 ) -> None:
     """Serve detection over HTTP."""
     # FFmpeg and OpenCV report by themselves, also URLs with passwords; we do, without.
@@ -171,6 +176,7 @@ def serve(
             transport=transport,
             batch=batch,
             threads=threads,
+            provider=provider,
         )
         app = plans.make_app(plan)
         typer.echo(f"vh: {plan.name} at {server.address_of(opened)} (Ctrl-C ends it)")
@@ -227,12 +233,18 @@ def _plan(
     transport: str,
     batch: int,
     threads: int | None,
+    provider: str | None,
 ) -> Plan:
     import cv2  # noqa: PLC0415
 
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
-    from vision_heads.runtime.engines import open_engine, resolve_weights  # noqa: PLC0415
+    from vision_heads.runtime.engines import (  # noqa: PLC0415
+        describe_run,
+        open_engine,
+        resolve_weights,
+        shares_cores,
+    )
     from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
     from vision_heads.runtime.request import make_request  # noqa: PLC0415
     from vision_heads.serve.access import Access  # noqa: PLC0415
@@ -248,8 +260,10 @@ def _plan(
         f"--source: names {len(videos)} streams, more than --max-streams {limits['streams']}",
     )
     file = resolve_weights(weights)
-    threading = plan_threads(threads, None, share=file.suffix == ".onnx")
-    engine = open_engine(file, threads=threading.threads)
+    threading = plan_threads(threads, None, share=shares_cores(file, provider))
+    engine = open_engine(file, threads=threading.threads, provider=provider)
+    for line in describe_run(engine):
+        typer.echo(f"vh: {line}", err=True)
     return plans.Plan(  # type: ignore[no-any-return]
         engine,
         plans.model_name(str(file)),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vision_heads.cli.options import PROVIDER_HELP
+
 if TYPE_CHECKING:
     from vision_heads.media.video import OpenOptions, VideoSpec
     from vision_heads.stream.pipeline import Pipeline
@@ -54,7 +56,7 @@ def stream(
     ],
     *,
     weights: Annotated[
-        str, typer.Option(help="A .onnx or .safetensors file, or shipped weights by name.")
+        str, typer.Option(help="A .onnx, .engine, .xml or .safetensors file, or a shipped name.")
     ] = "aerial-n",
     conf: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that counts.")] = 0.25,
     iou: Annotated[
@@ -174,6 +176,10 @@ def stream(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads to use.", show_default="all cores")
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help=PROVIDER_HELP, show_default="the first that works"),
+    ] = None,
 ) -> None:
     """Detect in videos and live streams."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -183,7 +189,12 @@ def stream(
     from vision_heads.cli.stream_track import class_names, open_analytics  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
-    from vision_heads.runtime.engines import open_engine, resolve_weights  # noqa: PLC0415
+    from vision_heads.runtime.engines import (  # noqa: PLC0415
+        describe_run,
+        open_engine,
+        resolve_weights,
+        shares_cores,
+    )
     from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
     from vision_heads.runtime.request import make_request  # noqa: PLC0415
     from vision_heads.stream.pipeline import Pipeline  # noqa: PLC0415
@@ -200,8 +211,10 @@ def stream(
     file = resolve_weights(weights)
     # One live source alone: all cores for one frame give less delay than a frame a core.
     calls = 1 if len(found) == 1 and found[0].live else None
-    threading_plan = plan_threads(threads, calls, share=file.suffix == ".onnx")
-    engine = open_engine(file, threads=threading_plan.threads)
+    threading_plan = plan_threads(threads, calls, share=shares_cores(file, provider))
+    engine = open_engine(file, threads=threading_plan.threads, provider=provider)
+    for line in describe_run(engine):
+        _say(line)
     request = make_request(
         engine,
         DecodeOptions(conf, iou, max_det),

@@ -1,10 +1,11 @@
-"""What executes a network. Core installs run ONNX files; torch is imported only when asked for."""
+"""What executes a network. Core installs run ONNX files; all else is imported when asked for."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
 from vision_heads.paths import assets
+from vision_heads.runtime import providers
 from vision_heads.runtime.checks import is_whole
 from vision_heads.runtime.prune import keep_outputs
 from vision_heads.runtime.suppressed import output_suffixes
 from vision_heads.spec import METADATA_KEY, ModelSpec
 
-SUFFIXES = (".onnx", ".safetensors")
+SUFFIXES = (".onnx", ".safetensors", ".engine", ".xml")
 """Model files this version runs, in the order a bare name is looked for."""
 
 MAX_PARTS = 4
@@ -56,7 +58,7 @@ class Engine(Protocol):
 
 
 class OnnxEngine:
-    """Runs an ONNX file by ONNX Runtime on the CPU.
+    """Runs an ONNX file by ONNX Runtime.
 
     ONNX Runtime computes its whole graph whatever is asked of it. So each set of heads that is
     wanted gets a graph of its own, cut out of the file the first time.
@@ -65,19 +67,42 @@ class OnnxEngine:
         path: an ONNX file written by `vh export`.
         threads: threads of one `run`, None for all cores. Threads of ONNX Runtime wait for work
             without spinning: pictures are decoded on the same cores meanwhile.
+        provider: where to compute, one of `providers.NAMES`, and nowhere else; None: the first of
+            them that works here.
+        io_binding: hand inputs and outputs over by ONNX Runtime's IO binding.
+
+    Attributes:
+        provider: where it computes, e.g. "cpu".
+        providers: ONNX Runtime's names of what its sessions may use, in order.
+        notes: a line for each provider that was there and did not come up.
 
     Raises:
-        UserError: no ONNX file, one that `vh export` did not write, or one whose inputs or
-            outputs contradict its spec.
+        UserError: no ONNX file, one that `vh export` did not write, one whose inputs or outputs
+            contradict its spec, or the provider that was asked for does not work.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        provider: str | None = None,
+        io_binding: bool = False,
+    ) -> None:
         self.path = Path(path)
         self._threads = threads
+        self._bind = io_binding
         require(self.path.is_file(), f"{path}: no such file")
         # Kept, for the file may be another one by the time a part of it is wanted.
         self._model = self.path.read_bytes()
-        self._session = _open_session(self._model, self.path, threads)
+        choice = providers.choose(provider, _available())
+        opened = _open_session(self._model, self.path, threads, choice)
+        self._session, self.provider, self.notes = opened.session, opened.name, opened.notes
+        self.providers = tuple(self._session.get_providers())
+        # Parts go where the whole went: heads of one model do not differ in where they run.
+        self._choice = providers.Choice((self.provider,), requested=True)
+        alone = providers.one_call_at_a_time(self.provider)
+        self._turn: AbstractContextManager[Any] = threading.Lock() if alone else nullcontext()
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         require(
             text,
@@ -113,7 +138,8 @@ class OnnxEngine:
             if heads not in self._parts:
                 outputs = {output for head in heads for output in self._outputs[head]}
                 part = keep_outputs(self._model, outputs)
-                self._parts[heads] = _open_session(part, self.path, self._threads)
+                opened = _open_session(part, self.path, self._threads, self._choice)
+                self._parts[heads] = opened.session
             self._parts.move_to_end(heads)
             if len(self._parts) > MAX_PARTS:
                 self._parts.popitem(last=False)
@@ -124,8 +150,22 @@ class OnnxEngine:
         if self.batch is not None and count < self.batch:
             padding = np.zeros((self.batch - count, *images.shape[1:]), np.float32)
             images = np.concatenate([images, padding])
+        with self._turn:
+            run = self._run_bound if self._bind else self._run_plain
+            return [output[:count] for output in run(session, images, names)]
+
+    def _run_plain(self, session: Any, images: Floats, names: list[str]) -> list[Floats]:
         outputs: list[Floats] = session.run(names, {self._input: images})
-        return [output[:count] for output in outputs]
+        return outputs
+
+    def _run_bound(self, session: Any, images: Floats, names: list[str]) -> list[Floats]:
+        binding = session.io_binding()
+        binding.bind_cpu_input(self._input, np.ascontiguousarray(images))
+        for name in names:
+            binding.bind_output(name, "cpu")
+        session.run_with_iobinding(binding)
+        outputs: list[Floats] = binding.copy_outputs_to_cpu()
+        return outputs
 
     def _check_input(self) -> tuple[str, int | None, bool]:
         inputs = self._session.get_inputs()
@@ -159,15 +199,25 @@ class OnnxEngine:
         return outputs
 
 
-def open_engine(path: str | Path, *, threads: int | None = None) -> Engine:
+def open_engine(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    provider: str | None = None,
+    io_binding: bool = False,
+) -> Engine:
     """Open a model file, or shipped weights by name.
 
     Args:
-        path: a `.onnx` or `.safetensors` file, or a name such as "aerial-n".
-        threads: threads of one `run`, None for all cores.
+        path: a `.onnx`, `.safetensors`, `.engine` (TensorRT) or `.xml` (OpenVINO) file, or a name
+            such as "aerial-n".
+        threads: CPU threads of one `run`, None for all cores.
+        provider: where ONNX Runtime computes, one of `providers.NAMES`, and an error if it cannot;
+            None: the first that works.
+        io_binding: use ONNX Runtime's IO binding.
 
     Raises:
-        UserError: missing or unsuitable file; for `.safetensors`, torch is not installed.
+        UserError: missing or unsuitable file, or what it needs is not installed or not there.
     """
     require(
         threads is None or (is_whole(threads) and threads >= 1),
@@ -175,7 +225,20 @@ def open_engine(path: str | Path, *, threads: int | None = None) -> Engine:
     )
     file = resolve_weights(path)
     if file.suffix == ".onnx":
-        return OnnxEngine(file, threads=threads)
+        return OnnxEngine(file, threads=threads, provider=provider, io_binding=io_binding)
+    only = _ONLY_PROVIDER.get(file.suffix)
+    require(
+        provider in (None, only),
+        f"--provider {provider}: {file} runs by {only or 'torch'}; providers are for .onnx files",
+    )
+    if file.suffix == ".engine":
+        from vision_heads.runtime.tensorrt_engine import TensorRTEngine  # noqa: PLC0415
+
+        return TensorRTEngine(file)
+    if file.suffix == ".xml":
+        from vision_heads.runtime.openvino_engine import OpenvinoEngine  # noqa: PLC0415
+
+        return OpenvinoEngine(file, threads=threads)
     try:
         module = import_module("vision_heads.torch_engine")
     except ImportError as error:
@@ -184,6 +247,45 @@ def open_engine(path: str | Path, *, threads: int | None = None) -> Engine:
         ) from error
     engine: Engine = module.TorchEngine(file, threads=threads)
     return engine
+
+
+_ONLY_PROVIDER = {".engine": "tensorrt", ".xml": "openvino"}
+"""What runs files that are not ONNX Runtime's."""
+
+
+def provider_of(engine: Engine) -> str:
+    """Return what an engine computes by: a provider's name, or "torch"."""
+    path = getattr(engine, "path", None)
+    usual = "torch" if path is None else _ONLY_PROVIDER.get(Path(path).suffix, "torch")
+    return str(getattr(engine, "provider", usual))
+
+
+def describe_run(engine: Engine, *, always: bool = False) -> list[str]:
+    """Return lines that say where an engine computes, if that is not what one would expect.
+
+    Args:
+        engine: any.
+        always: say it also where it is the CPU and nothing better was there.
+    """
+    name, notes = provider_of(engine), tuple(getattr(engine, "notes", ()))
+    if notes or always or name not in ("cpu", "torch", *_ONLY_PROVIDER.values()):
+        return [*notes, f"running by {name}"]
+    return []
+
+
+def shares_cores(file: Path, provider: str | None) -> bool:
+    """Whether several calls of a model file at once get more done than one: on a CPU, a core each.
+
+    Args:
+        file: a model file.
+        provider: that was asked for, None for the first that works.
+
+    Raises:
+        UserError: the provider is unknown or not installed.
+    """
+    if file.suffix != ".onnx":
+        return False
+    return providers.choose(provider, _available()).names[0] == "cpu"
 
 
 def resolve_weights(path: str | Path) -> Path:
@@ -197,8 +299,6 @@ def resolve_weights(path: str | Path) -> Path:
     if file.suffix in SUFFIXES and file.is_file():
         return file
     require(not file.is_dir(), f"{path}: is a folder; name a file in it ({', '.join(SUFFIXES)})")
-    if file.suffix == ".engine":
-        raise UserError(f"{path}: TensorRT engines are not supported by this version; use .onnx")
     shipped = assets("weights")
     if str(path) == file.name:  # a bare name, with or without suffix
         suffixes = ("",) if file.suffix in SUFFIXES else SUFFIXES
@@ -220,16 +320,32 @@ def resolve_weights(path: str | Path) -> Path:
     )
 
 
-def _open_session(model: bytes, path: Path, threads: int | None) -> Any:
+def _available() -> list[str]:
     import onnxruntime  # noqa: PLC0415  (half of the start-up time of a command that runs none)
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.inter_op_num_threads = 1
-    options.intra_op_num_threads = threads or 0
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    found: list[str] = onnxruntime.get_available_providers()
+    return found
+
+
+def _open_session(
+    model: bytes, path: Path, threads: int | None, choice: providers.Choice
+) -> providers.Opened:
+    import onnxruntime  # noqa: PLC0415
+
+    def make(names: Sequence[Any]) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = threads or 0
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for name, value in providers.session_settings(names).items():
+            setattr(options, name, value)
+        return onnxruntime.InferenceSession(model, options, providers=list(names))
+
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return providers.open_session(choice, make)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except Exception as error:  # ONNX Runtime's own exceptions share no other base class
         reason = str(error).strip().splitlines() or ["unknown reason"]
         raise UserError(f"{path}: ONNX Runtime cannot open it: {reason[0]}") from error

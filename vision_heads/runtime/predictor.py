@@ -8,7 +8,7 @@ from typing import overload
 
 from vision_heads.heads.base import DecodeOptions
 from vision_heads.results import Failure, Result
-from vision_heads.runtime.engines import Engine, open_engine
+from vision_heads.runtime.engines import Engine, open_engine, provider_of
 from vision_heads.runtime.inputs import Buffers, Picture, load_picture
 from vision_heads.runtime.pipeline import stream
 from vision_heads.runtime.request import Request, make_request
@@ -20,13 +20,16 @@ Size = int | tuple[int, int]
 Merge = Mapping[str, Sequence[str]]
 
 
-def load(path: str | Path, *, threads: int | None = None) -> Predictor:
+def load(path: str | Path, *, threads: int | None = None, provider: str | None = None) -> Predictor:
     """Open a model.
 
     Args:
-        path: a `.onnx` or `.safetensors` file (the latter needs torch), or the name of shipped
-            weights such as "aerial-n".
+        path: a `.onnx` file, one of TensorRT (`.engine`), OpenVINO (`.xml`) or torch
+            (`.safetensors`), which must be installed then, or the name of shipped weights such as
+            "aerial-n".
         threads: CPU threads the network uses, None for all cores.
+        provider: where ONNX Runtime computes a `.onnx` file: "tensorrt", "cuda", "openvino",
+            "coreml", "directml" or "cpu"; an error if it cannot. None: the first that works.
 
     Raises:
         UserError: the file is missing, of an unknown sort, or none of this package's.
@@ -38,7 +41,7 @@ def load(path: str | Path, *, threads: int | None = None) -> Predictor:
         >>> for box, score, name in result["aerial"]:
         ...     print(name, round(score, 2), box)
     """
-    return Predictor(open_engine(path, threads=threads))
+    return Predictor(open_engine(path, threads=threads, provider=provider))
 
 
 class Predictor:
@@ -49,6 +52,7 @@ class Predictor:
 
     Attributes:
         spec: the model's description: heads, classes, input size, provenance.
+        provider: what the network is computed by.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -58,6 +62,11 @@ class Predictor:
     def spec(self) -> ModelSpec:
         """The model's description."""
         return self._engine.spec
+
+    @property
+    def provider(self) -> str:
+        """What the network is computed by: "cpu", "cuda", "tensorrt", ..., or "torch"."""
+        return provider_of(self._engine)
 
     @overload
     def __call__(
