@@ -129,6 +129,8 @@ def test_slower_means_three_rounds_of_four():
     assert found.slower and found.ratio > 2 and found.batch == 2 and found.rounds == 5
     assert found.file_ms < 20  # a picture, not a call of two
     assert not Latency(1, 1, 1.01, 0.99, 1.03, 5, 1).slower
+    assert Latency(1, 1, 1.02, 1.01, 1.03, 5, 1).slower
+    assert Latency(1, 1, 1.06, 0.98, 1.20, 5, 1).slower
 
 
 def test_labels_are_the_measure_where_they_measure_something(network, network_onnx, files):

@@ -15,6 +15,8 @@ WARM_UP = 3
 LONGEST = 30.0
 """Seconds after which no further round is begun; at least `FEWEST` are."""
 FEWEST = 5
+CLEARLY = 1.05
+"""Ratio of the median round beyond which noise is no excuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class Latency:
 
     @property
     def slower(self) -> bool:
-        """Whether the file was the slower one in three rounds of four: more than noise."""
-        return self.low > 1
+        """Whether it was the slower one in three rounds of four, or clearly so in half of them."""
+        return self.low > 1 or self.ratio > CLEARLY
 
 
 def compare(file: Engine, fp32: Engine, images: NDArray[np.float32], *, rounds: int) -> Latency:
