@@ -27,6 +27,7 @@ _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DO
     5,
     7,
 )
+_NODE_TEXTS = (_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR, _NODE_DOMAIN)
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_TEXT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_INTS = 1, 3, 4, 5, 8
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_INT32, _TENSOR_INT64, _TENSOR_NAME, _TENSOR_RAW = (
     1,
@@ -223,15 +224,21 @@ def _graph(model: memoryview, graph: memoryview) -> Graph:
 
 
 def _node(node: memoryview) -> Node:
-    attributes = dict(_attribute(one) for one in wire.messages(node, _NODE_ATTRIBUTE))
-    return Node(
-        wire.text(node, _NODE_NAME),
-        wire.text(node, _NODE_OPERATOR),
-        wire.text(node, _NODE_DOMAIN),
-        tuple(wire.texts(node, _NODE_INPUT)),
-        tuple(wire.texts(node, _NODE_OUTPUT)),
-        {name: value for name, value in attributes.items() if value is not None},
+    # In one pass: a network has hundreds of nodes, and is looked at several times.
+    texts: dict[int, list[str]] = {number: [] for number in _NODE_TEXTS}
+    attributes = {}
+    for number, value, _ in wire.fields(node):
+        if number in texts:
+            texts[number].append(bytes(wire.content(value)).decode())
+        elif number == _NODE_ATTRIBUTE:
+            name, found = _attribute(wire.content(value))
+            if found is not None:
+                attributes[name] = found
+    name, operator, domain = (
+        next(iter(texts[number]), "") for number in (_NODE_NAME, _NODE_OPERATOR, _NODE_DOMAIN)
     )
+    inputs, outputs = (tuple(texts[number]) for number in (_NODE_INPUT, _NODE_OUTPUT))
+    return Node(name, operator, domain, inputs, outputs, attributes)
 
 
 def _attribute(data: memoryview) -> tuple[str, int | str | tuple[int, ...] | Constant | None]:

@@ -122,8 +122,10 @@ class _Build:
         self.kept_fp32 = 0
         self.calibrator: Any = None
         self.on_gpu: tuple[str, ...] = ()
-        self.typed, self.typing = self._typed_source()
-        self.graph: Graph = read_graph(self.typed)
+        self.graph: Graph = read_graph(self.source)
+        self.typed, self.typing = self._typed_source(self.graph)
+        if self.typed != self.source:
+            self.graph = read_graph(self.typed)
         self.batch = self._batch()
 
     def plan(self) -> bytes:
@@ -172,13 +174,12 @@ class _Build:
             rebuild=self.options.rebuild or self._command(),
         )
 
-    def _typed_source(self) -> tuple[Path, _Typing]:
+    def _typed_source(self, graph: Graph) -> tuple[Path, _Typing]:
         """Return the ONNX file to parse, and how its precisions come about.
 
         TensorRT 11 builds every number as the graph types it, so that a graph in FP32 has to be
         converted. Before, flags do it, and a graph that is typed already keeps its types.
         """
-        graph = read_graph(self.source)
         quantized = any(node.operator == "QuantizeLinear" for node in graph.nodes)
         half = "FLOAT16" in element_types(graph).values()
         wanted, version = self.options.precision, version_of(self.trt)
