@@ -103,56 +103,6 @@ def test_killed_and_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> No
     assert (cut / "results.csv").read_text() == (tmp_path / "whole/results.csv").read_text()
 
 
-_TWO = """
-import json, sys, torch
-torch.set_num_threads(1)
-from pathlib import Path
-from tests.training.scenes import square_split
-from tests.training.test_trainer import settings
-from vision_heads.training.trainer import Trainer
-root, out = Path(sys.argv[1]), Path(sys.argv[2])
-train = square_split(root / "train", 16)
-config = settings(epochs=1, batch=8, freeze_bn=True, optimizer={"clip": 0})
-trainer = Trainer(config, {"squares": train}, {}, out / str(len(sys.argv)))
-grads = {}
-def keep():
-    for name, weight in trainer.network.named_parameters():
-        if weight.grad is not None:
-            grads[name] = weight.grad.clone().contiguous()
-trainer._move_weights = keep
-trainer.wrapped.train()
-for module in trainer.network.modules():
-    if isinstance(module, torch.nn.BatchNorm2d):
-        module.eval()
-trainer._train_step(next(iter(trainer.loader.epoch(0))))
-if trainer.main:
-    from safetensors.torch import save_file
-    save_file(grads, out / f"{trainer.accelerator.num_processes}.safetensors")
-"""
-
-
-@pytest.mark.slow
-def test_gradients_of_two_processes_equal_those_of_one(tmp_path: Path) -> None:
-    script = tmp_path / "two.py"
-    script.write_text(_TWO)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    arguments = [str(script), str(tmp_path), str(tmp_path)]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment |= {"ACCELERATE_USE_CPU": "true"}
-    for command in ([sys.executable, *arguments], [*launch, *arguments]):
-        done = subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240,
-            check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = load_file(tmp_path / "1.safetensors"), load_file(tmp_path / "2.safetensors")
-    assert one.keys() == two.keys() and len(one) > 50
-    largest = max(float(value.abs().max()) for value in one.values())
-    assert largest > 0
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5 * largest, msg=name)
-
-
 def test_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
     train = square_split(tmp_path / "train", 8)
     trainer = Trainer(settings(), {"squares": train}, {}, tmp_path / "run")
