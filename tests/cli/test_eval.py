@@ -115,6 +115,7 @@ def test_runs_a_model(app, card, tmp_path, monkeypatch):
     )
 
     class Fake:
+        notes = ()
         spec = ModelSpec(heads=(HeadSpec(name="aerial", classes=("car", "tank")),))
 
         def stream(self, images, options, *, merge):
@@ -125,7 +126,7 @@ def test_runs_a_model(app, card, tmp_path, monkeypatch):
             yield Result({"aerial": found}, 100, 90, str(first))
             yield Failure(str(second), f"{second}: not a readable picture")
 
-    monkeypatch.setattr(predictor, "load", lambda path, threads: Fake())
+    monkeypatch.setattr(predictor, "load", lambda path, threads, provider: Fake())
     done = run(
         app,
         *("some.onnx", "--data", card, "--protocol", "visdrone", "--iou", 0.5),

@@ -201,13 +201,12 @@ def evaluate(
 
 def _open(model: str, threads: int | None, provider: str | None, notes: Console) -> Predictor:
     from vision_heads.cli.eval_notes import note  # noqa: PLC0415
-    from vision_heads.runtime.engines import describe_run, open_engine  # noqa: PLC0415
-    from vision_heads.runtime.predictor import Predictor  # noqa: PLC0415
+    from vision_heads.runtime.predictor import load  # noqa: PLC0415
 
-    engine = open_engine(model, threads=threads, provider=provider)
-    for line in describe_run(engine):
+    predictor = load(model, threads=threads, provider=provider)
+    for line in predictor.notes:
         note(notes, line)
-    return Predictor(engine)
+    return predictor
 
 
 def _evaluate_one(

@@ -8,7 +8,7 @@ from typing import overload
 
 from vision_heads.heads.base import DecodeOptions
 from vision_heads.results import Failure, Result
-from vision_heads.runtime.engines import Engine, open_engine, provider_of
+from vision_heads.runtime.engines import Engine, describe_run, open_engine, provider_of
 from vision_heads.runtime.inputs import Buffers, Picture, load_picture
 from vision_heads.runtime.pipeline import stream
 from vision_heads.runtime.request import Request, make_request
@@ -53,6 +53,7 @@ class Predictor:
     Attributes:
         spec: the model's description: heads, classes, input size, provenance.
         provider: what the network is computed by.
+        notes: which provider did not come up, if any.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -67,6 +68,11 @@ class Predictor:
     def provider(self) -> str:
         """What the network is computed by: "cpu", "cuda", "tensorrt", ..., or "torch"."""
         return provider_of(self._engine)
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for people: which provider did not come up, and what is used instead."""
+        return describe_run(self._engine)
 
     @overload
     def __call__(
