@@ -6,10 +6,7 @@ does not grow with their number.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import random
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
-from vision_heads.export.quantize_graph import QUANTIZED, open_float
+from vision_heads.export.quantize_graph import QUANTIZED, OnnxGraph, open_float
 from vision_heads.media.images import ImageError, read_image
 from vision_heads.runtime.inputs import fill
 from vision_heads.spec import METADATA_KEY, InputSpec, ModelSpec
@@ -29,6 +26,7 @@ Method = Literal["minmax", "entropy", "percentile"]
 `PERCENTILE` of the values."""
 PERCENTILE = 99.999
 _BINS, _LEVELS = 2048, 256
+_NARROWEST = 2.0**-10
 _CUTS = 64
 """Ranges that the entropy method tries."""
 
@@ -95,15 +93,13 @@ def calibrate(
     require(method in get_args(Method), f"calibration method {method!r}: {get_args(Method)}")
     require(count >= 1, f"calibration pictures: must be at least 1, got {count}")
     require(pictures, "calibration: no pictures")
-    metadata = {entry.key: entry.value for entry in open_float(source).model.metadata_props}
+    graph = open_float(source)
+    metadata = {entry.key: entry.value for entry in graph.model.metadata_props}
     spec = ModelSpec.from_json(metadata[METADATA_KEY], str(source))
     order = random.Random(seed).sample(list(pictures), len(pictures))
     stock = PictureStock(order, spec.input, count, step)
-    with tempfile.TemporaryDirectory(prefix="vh-calibrate-") as folder:
-        ranges = _measure(source, method, stock, Path(folder))
-    return Calibration(
-        ranges, method, seed, count, tuple(stock.files), tuple(stock.unreadable)
-    )  # fmt: skip
+    ranges = _measure(graph, method, stock)
+    return Calibration(ranges, method, seed, count, tuple(stock.files), tuple(stock.unreadable))
 
 
 class PictureStock:
@@ -146,34 +142,106 @@ class PictureStock:
                 self._step(len(self.files), wanted)
 
 
-def _measure(source: Path, method: Method, stock: PictureStock, folder: Path) -> dict[str, Range]:
-    from onnxruntime.quantization import calibrate as ort  # noqa: PLC0415
-
-    minmax = method == "minmax"
-    kind = ort.CalibrationMethod.MinMax if minmax else ort.CalibrationMethod.Percentile
-    options: dict[str, Any] = {} if minmax else {"percentile": PERCENTILE, "num_bins": _BINS}
-    calibrator = ort.create_calibrator(
-        source, list(QUANTIZED), str(folder / "watched.onnx"), kind, extra_options=options
-    )
-    (given,) = calibrator.infer_session.get_inputs()
+def _measure(graph: OnnxGraph, method: Method, stock: PictureStock) -> dict[str, Range]:
+    """Run the pictures; return the range of every tensor that INT8 could need."""
+    names = _watched(graph)
+    session = _session(graph, names)
+    (given,) = session.get_inputs()
     batch = given.shape[0] if isinstance(given.shape[0], int) else 1
-    # It prints what it does.
-    with contextlib.redirect_stdout(io.StringIO()):
-        for images in stock:
-            calibrator.collect_data(_OnePicture({given.name: np.repeat(images, batch, 0)}))
-        if not stock.files:
-            raise UserError(
-                f"calibration: none of {len(stock.unreadable)} pictures can be read, "
-                f"first: {stock.unreadable[0]}"
-            )
-        if method == "entropy":
-            seen = calibrator.collector.histogram_dict
-            return {name: least_loss(*histogram[:4]) for name, histogram in seen.items()}
-        found = calibrator.compute_data().data
-    return {
-        name: (float(np.min(value.range_value[0])), float(np.max(value.range_value[1])))
-        for name, value in found.items()
-    }
+    tallies = {name: Tally(method != "minmax") for name in (given.name, *names)}
+    for images in stock:
+        tallies[given.name].add(images)
+        feed = {given.name: np.repeat(images, batch, 0)}
+        for name, values in zip(names, session.run(names, feed), strict=True):
+            tallies[name].add(values)
+    if not stock.files:
+        raise UserError(
+            f"calibration: none of {len(stock.unreadable)} pictures can be read, "
+            f"first: {stock.unreadable[0]}"
+        )
+    choose = {"minmax": Tally.widest, "percentile": Tally.usual, "entropy": Tally.telling}[method]
+    return {name: choose(tally) for name, tally in tallies.items()}
+
+
+def _watched(graph: OnnxGraph) -> list[str]:
+    """Return the tensors that nodes which can be quantized make or read."""
+    end = graph.end()
+    names: dict[str, None] = {}
+    for node in graph.model.graph.node:
+        if node.op_type in QUANTIZED and node.name not in end:
+            read = [name for name in node.input if name in graph.producers]
+            names |= dict.fromkeys((*read, *node.output))
+    return list(names)
+
+
+def _session(graph: OnnxGraph, names: Sequence[str]) -> Any:
+    import onnxruntime  # noqa: PLC0415
+    from onnx import TensorProto, helper  # noqa: PLC0415
+
+    del graph.model.graph.output[:]
+    graph.model.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+class Tally:
+    """Counts a tensor's values in bins that grow with what is seen, about zero.
+
+    Args:
+        counting: False where the lowest and the highest value are enough.
+    """
+
+    def __init__(self, counting: bool) -> None:
+        self.low = self.high = 0.0
+        self.limit = _NARROWEST
+        self.counts: NDArray[np.int64] | None = np.zeros(_BINS, np.int64) if counting else None
+        self._empty = True
+
+    def add(self, values: Floats) -> None:
+        """Count values of any shape."""
+        low, high = float(values.min()), float(values.max())
+        self.low = low if self._empty else min(self.low, low)
+        self.high = high if self._empty else max(self.high, high)
+        self._empty = False
+        if self.counts is None:
+            return
+        while max(-low, high) > self.limit:
+            # Twice as wide: two bins become one, in the middle half.
+            pairs = self.counts.reshape(-1, 2).sum(1)
+            self.counts = np.pad(pairs, _BINS // 4)
+            self.limit *= 2
+        self.counts = self.counts + np.histogram(values, _BINS, (-self.limit, self.limit))[0]
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Edges of the bins, one more than bins."""
+        return np.linspace(-self.limit, self.limit, _BINS + 1)
+
+    def widest(self) -> Range:
+        """Return the lowest and the highest value."""
+        return self.low, self.high
+
+    def usual(self) -> Range:
+        """Return the range of `PERCENTILE` of the values, as much cut off at both sides."""
+        assert self.counts is not None
+        share = np.cumsum(self.counts) / max(self.counts.sum(), 1)
+        cut = (100 - PERCENTILE) / 200
+        first = int(np.searchsorted(share, cut, side="right"))
+        last = int(np.searchsorted(share, 1 - cut)) + 1
+        return self._within(self.edges[first], self.edges[min(last, _BINS)])
+
+    def telling(self) -> Range:
+        """Return the range that `least_loss` finds."""
+        assert self.counts is not None
+        return least_loss(self.counts, self.edges, self.low, self.high)
+
+    def _within(self, low: float, high: float) -> Range:
+        return max(float(low), self.low), min(float(high), self.high)
 
 
 def least_loss(
@@ -183,8 +251,9 @@ def least_loss(
 
     Of ranges cut at the same distance on both sides of zero, the one with the least
     Kullback-Leibler divergence between the values as they are, those outside moved to the ends,
-    and as the steps show them (S. Migacz, "8-bit inference with TensorRT", GTC 2017). ONNX Runtime
-    has this too, in loops that take minutes, and without the lowest and highest value as limits.
+    and as the steps show them (S. Migacz, "8-bit inference with TensorRT", GTC 2017). What
+    lies outside of what was seen is never part of it: an activation such as SiLU hardly goes
+    below zero, and a symmetric range would waste half of the steps there.
 
     Args:
         counts: values in each bin.
@@ -222,15 +291,3 @@ def _divergence(counts: NDArray[np.int64], first: int, last: int) -> float:
     true, shown = true / true.sum(), shown / shown.sum()
     at = true > 0
     return float((true[at] * np.log(true[at] / np.maximum(shown[at], 1e-12))).sum())
-
-
-class _OnePicture:
-    """A calibrator's source of pictures that holds a single one: nothing piles up behind it."""
-
-    def __init__(self, feed: dict[str, Floats]) -> None:
-        self._feed: dict[str, Floats] | None = feed
-
-    def get_next(self) -> dict[str, Floats] | None:
-        """Return the picture the first time."""
-        feed, self._feed = self._feed, None
-        return feed

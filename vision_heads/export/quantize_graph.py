@@ -18,7 +18,7 @@ from vision_heads.errors import require
 from vision_heads.export.gate_precision import load_model
 from vision_heads.spec import METADATA_KEY
 
-QUANTIZED = ("Conv", "Sigmoid", "Mul", "Add", "Relu", "Concat", "Resize", "MaxPool")
+QUANTIZED = ("Conv", "Sigmoid", "Mul", "Add", "Relu", "Clip", "Concat", "Resize", "MaxPool")
 """Operators of the network that have an INT8 kernel in ONNX Runtime."""
 _FLOAT = 1
 """TensorProto.FLOAT"""
@@ -148,7 +148,7 @@ class OnnxGraph:
         inputs = [convolution.input[0]]
         # SiLU is Sigmoid and Mul; others are one node.
         for node in self.consumers.get(convolution.output[0], []):
-            if node.op_type in ("Sigmoid", "HardSwish", "Relu"):
+            if node.op_type in ("Sigmoid", "HardSwish", "Relu", "Clip"):
                 nodes.append(node)
         if len(nodes) == 2 and nodes[1].op_type == "Sigmoid":
             nodes += [

@@ -30,7 +30,7 @@ def insert(
     """Quantize the named nodes for ONNX Runtime on CPUs; return the model."""
     ranges = _shared(graph, names, told, calibration)
     # Also where a node that only copies is the first to read the picture.
-    return _insert(graph, names, ranges, signed=False, ForceQuantizeNoInputCheck=True)
+    return insert_ranges(graph, names, ranges, ForceQuantizeNoInputCheck=True)
 
 
 def insert_symmetric(graph: OnnxGraph, names: Sequence[str], calibration: Calibration) -> Any:
@@ -46,7 +46,7 @@ def insert_symmetric(graph: OnnxGraph, names: Sequence[str], calibration: Calibr
     }
     (given,) = graph.model.graph.input
     ranges[given.name] = (-1.0, 1.0)
-    return _insert(
+    return insert_ranges(
         graph, names, ranges, signed=True,
         ActivationSymmetric=True, QuantizeBias=False,
         OpTypesToExcludeOutputQuantization=["Conv", "Add"],
@@ -88,10 +88,23 @@ def _groups(pairs: Sequence[tuple[str, str]]) -> list[set[str]]:
     return list({id(group): group for group in member.values()}.values())
 
 
-def _insert(
-    graph: OnnxGraph, names: Sequence[str], ranges: Mapping[str, Range], *, signed: bool,
+def insert_ranges(
+    graph: OnnxGraph,
+    names: Sequence[str],
+    ranges: Mapping[str, Range],
+    *,
+    signed: bool = False,
     **options: Any,
-) -> Any:  # fmt: skip
+) -> Any:
+    """Put QuantizeLinear and DequantizeLinear around nodes; return the model.
+
+    Args:
+        graph: changed.
+        names: of the nodes.
+        ranges: lowest and highest value of each tensor that they read or make.
+        signed: activations are int8 instead of uint8; weights are int8 by channel either way.
+        options: of onnxruntime's QDQ quantizer.
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantType  # noqa: PLC0415
     from onnxruntime.quantization.calibrate import TensorsData  # noqa: PLC0415
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer  # noqa: PLC0415
@@ -110,7 +123,7 @@ def _insert(
         nodes_to_quantize=list(names),
         nodes_to_exclude=[],
         op_types_to_quantize=sorted({graph.nodes[name].op_type for name in names}),
-        extra_options=options,
+        extra_options=dict(options),
     )
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
         quantizer.quantize_model()
