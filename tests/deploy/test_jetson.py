@@ -15,16 +15,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.deploy.scripts import DEPLOY, load
+from tests.deploy.scripts import DEPLOY
 from tests.test_docs import _unknown
+from vision_heads.cli.main import app
 from vision_heads.errors import UserError
-from vision_heads.export.tensorrt import EngineOptions
 from vision_heads.media.video import find_videos
 from vision_heads.media.video_gstreamer import pipeline_of
 
 FOLDER = DEPLOY / "jetson"
-build_engine = load("jetson/build_engine.py")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_image_is_made_of_what_is_here(repository):
     }  # fmt: skip
     allowed = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
     copied = [word for name, text in found if name == "COPY" for word in text.split()[:-1]]
-    assert len(copied) == 7
+    assert len(copied) == 6
     for path in copied:
         assert (repository / path).exists()
         assert f"!{path}" in allowed, f"{path} is not in the build's context"
@@ -114,52 +114,51 @@ def test_base_images_are_those_that_the_page_names(repository):
 
 
 def run(monkeypatch, *words):
-    """Run the script with a builder that only keeps what it is asked for."""
-    calls = []
-    monkeypatch.setattr(
-        build_engine, "build_engine", lambda *asked: calls.append(asked) or "a report"
-    )
-    monkeypatch.setattr(sys, "argv", ["build_engine.py", *words])
-    build_engine.main()
-    ((source, target, options, log),) = calls
-    log("a line")
-    return source, target, options
+    """Run `vh export` with a builder that only keeps what it is asked for."""
+    asked = []
+
+    def build(source, target, options, log):
+        asked.append((source, target, options))
+        raise UserError("enough")
+
+    monkeypatch.setattr("vision_heads.export.tensorrt.build_engine", build)
+    done = CliRunner().invoke(app, ["export", *words, "--format", "engine"])
+    assert len(asked) == 1 and str(done.exception) == "enough", done.output
+    return asked[0]
 
 
-def test_an_engine_is_asked_for_as_the_command_line_says(monkeypatch, capsys, tmp_path):
-    source, target, options = run(monkeypatch, "a/m.onnx")
-    assert (source, target) == (Path("a/m.onnx"), Path("a/m.engine"))
-    assert options == EngineOptions(rebuild="python build_engine.py a/m.onnx")
-    out, error = capsys.readouterr()
-    assert (out, error) == ("a report\n", "a line\n")
+def test_an_engine_is_asked_for_as_the_page_says(monkeypatch, tmp_path, repository):
+    model = str(repository / "weights" / "aerial-n.onnx")
+    source, target, options = run(monkeypatch, model)
+    assert (source, target) == (Path(model), Path(model).with_suffix(".engine"))
+    assert options.precision == "fp16" and options.batch is None
     (tmp_path / "sub").mkdir()
     for name in ("b.jpg", "a.png", "sub/c.jpg", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     _, target, options = run(
-        monkeypatch, "m.onnx", "--precision", "int8", "--batch", "1", "2", "4", "--dla", "0",
-        "--pictures", str(tmp_path), "--output", "x.engine", "--workspace", "512",
+        monkeypatch, model, "--precision", "int8", "--dla", "0",
+        "--calib-data", str(tmp_path), "--output", "x.engine", "--workspace", "512",
     )  # fmt: skip
-    assert target == Path("x.engine") and options.batch == (1, 2, 4)
+    assert target == Path("x.engine")
     assert (options.precision, options.dla, options.workspace_mib) == ("int8", 0, 512)
     assert sorted(path.name for path in options.pictures) == ["a.png", "b.jpg", "c.jpg"]
-    with pytest.raises(UserError, match="batch"):
-        run(monkeypatch, "m.onnx", "--batch", "4", "2", "1")
 
 
 def test_without_tensorrt_one_line_says_what_is_missing(repository):
     done = subprocess.run(
         [sys.executable, "-c", f"""
-import runpy, sys
+import sys
 for name in ("torch", "tensorrt", "onnx"):
     sys.modules[name] = None
-sys.argv = ["build_engine.py", {str(repository / 'weights' / 'aerial-n.onnx')!r},
-            "--output", "/nowhere/x.engine"]
-runpy.run_path({str(FOLDER / 'build_engine.py')!r}, run_name="__main__")
+sys.argv = ["vh", "export", {str(repository / 'weights' / 'aerial-n.onnx')!r},
+            "--format", "engine", "--output", "/nowhere/x.engine"]
+from vision_heads.cli.main import main
+main()
 """],
         env={"PYTHONPATH": str(repository), "PATH": ""},
         capture_output=True,
         text=True,
         check=False,
     )  # fmt: skip
-    assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("build_engine: ") and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("vh: ") and done.stderr.count("\n") == 1

@@ -65,7 +65,7 @@ def cut(sample: Sample, side: int, least: float, folder: Path, first: int) -> li
     known = np.isfinite(sample.rotations).all((1, 2))
     spans = (sample.boxes[:, 2:] - sample.boxes[:, :2]).max(1, initial=0)
     picture = read_image(sample.image)
-    crops = []
+    crops: list[Sample] = []
     for index in np.flatnonzero(known & (spans >= least)):
         scale = side / (MARGIN * spans[index])
         middle = (sample.boxes[index, :2] + sample.boxes[index, 2:]) / 2

@@ -176,7 +176,9 @@ def export(
     calib_data: Annotated[
         str | None,
         typer.Option(
-            help="INT8: data-set card of the calibration pictures.", show_default="--data"
+            help="INT8: data-set card of the calibration pictures; of an engine made from an ONNX "
+            "file, a folder of pictures will do.",
+            show_default="--data",
         ),
     ] = None,
     calib_split: Annotated[

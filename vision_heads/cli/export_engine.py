@@ -32,7 +32,8 @@ def build(
         output: the engine; beside `source` if None.
         precision: "fp16", "fp32" or "int8"; fp16 if None.
         batch: where the file leaves the batch open, the best and most pictures a call.
-        calibration: card, its split and the most pictures, for int8.
+        calibration: card, its split and the most pictures, for int8; instead of a card, a folder
+            of pictures without labels.
         method: of calibration.
         settings: further ones of `EngineOptions`.
     """
@@ -66,13 +67,21 @@ def command() -> str:
 
 def _pictures(card: str | None, split: str | None, count: int) -> Sequence[Path]:
     from vision_heads.data.card import load_card, load_split  # noqa: PLC0415
+    from vision_heads.media.sources import find_pictures  # noqa: PLC0415
 
     if card is None:
         return ()  # a calibration cache or a quantized graph may do
+    if Path(card).is_dir():
+        files = [Path(found.path) for found in find_pictures([card]).files]
+        return _spread(files, count)
     split = split or ("train" if "train" in load_card(card).splits else "val")
     files = [sample.image for sample in load_split(card, split).samples]
     require(files, f"{card}: the split {split!r} holds no pictures to calibrate on")
-    # Spread over the whole set: its beginning may be one flight.
+    return _spread(files, count)
+
+
+def _spread(files: Sequence[Path], count: int) -> list[Path]:
+    """Return at most so many, over the whole set: its beginning may be one flight."""
     number = min(count, len(files))
     return [files[place * len(files) // number] for place in range(number)]
 
