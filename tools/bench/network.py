@@ -26,6 +26,7 @@ import numpy as np
 import onnxruntime
 
 from tools.bench.shared import export_ultralytics, two_cores
+from vision_heads.runtime.waiting import wait_setting
 
 REFERENCES = ("yolov8n", "yolov8n-p2")
 CLASSES = 10
@@ -72,11 +73,11 @@ def ours(folder: Path, variants: bool) -> dict[str, Path]:
 
 
 def open_session(path: Path, threads: int, profile: Path | None = None) -> Any:
-    """Open a model as the runtime does: threads wait without spinning into the next one's turn."""
+    """Open a model as the runtime does: threads do not spin into the next one's turn."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(*wait_setting(onnxruntime.__version__))
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)

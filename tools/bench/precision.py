@@ -29,16 +29,17 @@ from tools.bench.network import profile_table
 from tools.bench.precision_variants import build
 from tools.bench.shared import export_ultralytics, print_table, two_cores
 from vision_heads.runtime.engines import resolve_weights
+from vision_heads.runtime.waiting import wait_setting
 
 PEER = "YOLOv8n fp32"
-NO_SPINNING = {"session.intra_op.allow_spinning": "0"}
+OURS = dict([wait_setting(onnxruntime.__version__)])
+"""How threads wait in the runtime; the peer runs with it too."""
 SETTINGS: dict[str, dict[str, str]] = {
-    "": NO_SPINNING,
-    "spinning 50 us": {"session.intra_op.spin_duration_us": "50"},
-    "spinning 1 ms": {"session.intra_op.spin_duration_us": "1000"},
-    "spinning as by default, stopped after a run": {"session.force_spinning_stop": "1"},
+    "threads sleep at once": {"session.intra_op.allow_spinning": "0"},
+    "threads spin 1 ms": {"session.intra_op.spin_duration_us": "1000"},
+    "threads spin as by default until a run ends": {"session.force_spinning_stop": "1"},
 }
-"""ONNX Runtime's settings; the first is the runtime's own."""
+"""Other settings of ONNX Runtime that were tried."""
 
 
 @dataclass(slots=True)
@@ -76,11 +77,11 @@ def _contestants(
     peer: Path, files: Mapping[str, Path], options: argparse.Namespace
 ) -> dict[str, Contestant]:
     threads = options.threads
-    found = {PEER: _session_run(peer, threads, NO_SPINNING)}
+    found = {PEER: _session_run(peer, threads, OURS)}
     for name, path in files.items():
-        found[name] = _session_run(path, threads, NO_SPINNING)
+        found[name] = _session_run(path, threads, OURS)
     if options.variants:
-        for setting, entries in list(SETTINGS.items())[1:]:
+        for setting, entries in SETTINGS.items():
             for name, path in ((PEER, peer), ("fp32", files["fp32"]), ("int8", files["int8"])):
                 found[f"{name}, {setting}"] = _session_run(path, threads, entries)
         for name in ("fp32", "int8"):
@@ -122,7 +123,7 @@ def _session_run(path: Path, threads: int, entries: Mapping[str, str]) -> Callab
 
 
 def _bound_run(path: Path, threads: int) -> Callable[[], object]:
-    session = _open(path, threads, NO_SPINNING)
+    session = _open(path, threads, OURS)
     binding = session.io_binding()
     picture = onnxruntime.OrtValue.ortvalue_from_numpy(_picture(session))
     binding.bind_ortvalue_input(session.get_inputs()[0].name, picture)

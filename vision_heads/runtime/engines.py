@@ -19,6 +19,7 @@ from vision_heads.runtime import providers
 from vision_heads.runtime.checks import is_whole
 from vision_heads.runtime.prune import keep_outputs
 from vision_heads.runtime.suppressed import output_suffixes
+from vision_heads.runtime.waiting import wait_setting
 from vision_heads.spec import METADATA_KEY, ModelSpec
 
 SUFFIXES = (".onnx", ".safetensors", ".engine", ".xml")
@@ -65,8 +66,8 @@ class OnnxEngine:
 
     Args:
         path: an ONNX file written by `vh export`.
-        threads: threads of one `run`, None for all cores. Threads of ONNX Runtime wait for work
-            without spinning: pictures are decoded on the same cores meanwhile.
+        threads: threads of one `run`, None for all cores. Threads of ONNX Runtime spin for
+            a moment only: pictures are decoded on the same cores meanwhile.
         provider: where to compute, one of `providers.NAMES`, and nowhere else; None: the first of
             them that works here.
         io_binding: hand inputs and outputs over by ONNX Runtime's IO binding.
@@ -337,7 +338,7 @@ def _open_session(
         options.log_severity_level = 3
         options.inter_op_num_threads = 1
         options.intra_op_num_threads = threads or 0
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry(*wait_setting(onnxruntime.__version__))
         for name, value in providers.session_settings(names).items():
             setattr(options, name, value)
         return onnxruntime.InferenceSession(model, options, providers=list(names))
