@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vision_heads
 from vision_heads.data.card import load_split
 from vision_heads.evaluation import protocols
 from vision_heads.evaluation.runner import options_for, predict_split
+from vision_heads.geometry.boxes import iou_matrix
+from vision_heads.geometry.rotations import geodesic
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 FILES = sorted(f for f in WEIGHTS.iterdir() if f.suffix in (".safetensors", ".onnx"))
@@ -33,15 +36,17 @@ def test_each_file_has_a_card_that_says_where_it_comes_from(file: Path) -> None:
         assert file.stat().st_size < 5e6
 
 
-def test_both_forms_describe_the_same_model() -> None:
+@pytest.mark.parametrize("name", [f.stem for f in FILES if f.suffix == ".onnx"])
+def test_both_forms_describe_the_same_model(name: str) -> None:
     torch = pytest.importorskip("torch")
     from vision_heads.network import load_network
 
-    network = load_network(WEIGHTS / "aerial-n.safetensors")
-    predictor = vision_heads.load("aerial-n")
+    network = load_network(WEIGHTS / f"{name}.safetensors")
+    predictor = vision_heads.load(name)
     assert network.spec == predictor.spec
     assert network.spec.provenance["terms"]
-    assert sum(p.numel() for p in network.parameters()) <= 2.2e6
+    single = len(network.spec.heads) == 1
+    assert sum(p.numel() for p in network.parameters()) <= (2.2e6 if single else 4.5e6)
     assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
@@ -52,3 +57,18 @@ def test_shipped_weights_find_the_cars_of_the_demo() -> None:
     run = predict_split(predictor, split, options_for("coco"), head=predictor.spec.heads[0])
     scores = protocols.score(split, run.detections, "coco")
     assert scores.classes["car"]["AP50"] > 40
+
+
+def test_shipped_weights_know_where_the_people_of_the_demo_look() -> None:
+    predictor = vision_heads.load("headpose-n", threads=2)
+    split = load_split("demo-heads", "val")
+    found, errors = 0, []
+    for sample in split.samples:
+        result = predictor(sample.image, conf=0.3)["pose"]
+        overlaps = iou_matrix(sample.boxes, result.xyxy)
+        for index in np.flatnonzero(overlaps.max(1, initial=0) > 0.5):
+            match = overlaps[index].argmax()
+            errors.append(geodesic(sample.rotations[index], result.rotation[match]))
+            found += 1
+    assert found > 0.85 * sum(len(sample.boxes) for sample in split.samples)
+    assert np.median(errors) < 25
