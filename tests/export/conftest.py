@@ -5,14 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from vision_heads.export.onnx import export_onnx
 from vision_heads.export.onnx import export_onnx
 from vision_heads.network import Network
 from vision_heads.paths import assets

@@ -170,9 +170,7 @@ class SlicedTask:
         outputs = _run(self.engine, self.request, tensors, self.buffers)
         return [
             {
-                name: _moved(
-                    _place(_decode(spec, name, outputs, row, self.request), fit), view
-                )
+                name: _moved(_place(_decode(spec, name, outputs, row, self.request), fit), view)
                 for name in self.request.options
             }
             for row, (view, fit) in enumerate(zip(views, fits, strict=True))
