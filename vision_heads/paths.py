@@ -6,6 +6,9 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
+DEMO = {"detect": "demo", "headpose": "demo-heads"}
+"""Shipped data set, by kind of head, that commands use when none is named."""
+
 
 def assets(kind: str) -> Path:
     """Return the folder of shipped `kind` ("datasets" or "weights").

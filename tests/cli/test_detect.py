@@ -172,10 +172,10 @@ def test_without_arguments_the_demo_is_drawn(place, monkeypatch):
     shipped = place / "shipped"
     monkeypatch.setattr(paths, "assets", lambda kind: shipped / kind)
     monkeypatch.setattr(engines, "assets", lambda kind: shipped / kind)
-    with pytest.raises(UserError, match="demo pictures are not installed"):
-        raise _vh().exception
     (shipped / "weights").mkdir(parents=True)
     write_model(shipped / "weights" / "aerial-n.onnx")
+    with pytest.raises(UserError, match="demo pictures are not installed"):
+        raise _vh().exception
     demo = shipped / "datasets" / "demo" / "images"
     demo.mkdir(parents=True)
     cv2.imwrite(str(demo / "street.png"), picture(128, 128, {"red": [(8, 8, 16)]}))
@@ -183,6 +183,12 @@ def test_without_arguments_the_demo_is_drawn(place, monkeypatch):
     assert done.exit_code == 0, done.output
     assert (place / "runs/detect/images/street.jpg").is_file()
     assert str(place / "runs/detect/images") in done.output.replace("\n", "")
+
+
+def test_the_demo_shows_what_the_model_looks_for(place):
+    done = _vh("--weights", "headpose-n")
+    assert done.exit_code == 0, done.output
+    assert (place / "runs/detect/images/04_group_from_above.jpg").is_file()
 
 
 def test_an_interrupted_run_leaves_a_valid_json_file(place):

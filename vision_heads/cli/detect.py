@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HELP = """Detect objects in pictures: files, folders (searched through), glob patterns, or .txt
 lists with one path a line.
 
-Without SOURCES, the shipped weights run on the shipped demo pictures and the drawn results are
+Without SOURCES, the model runs on the shipped demo pictures of its kind and the drawn results are
 saved. A picture that cannot be read is reported and the others are done; the exit code is then 2.
 docs/detect.md describes the files that are written.
 
@@ -168,15 +168,16 @@ def detect(
     from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
     from vision_heads.runtime.predictor import Predictor  # noqa: PLC0415
 
-    demo = not sources
-    if not sources:
-        sources, save_images = [_demo_folder()], True
-    pictures = find_pictures(sources)
-    _say_what_is_left_out(pictures)
     slicing = _slicing(slice_size, overlap, merge, metric)
+    demo = not sources
+    if sources:
+        pictures = find_pictures(sources)
+        _say_what_is_left_out(pictures)
+    file = resolve_weights(weights)
+    if not sources:
+        pictures, save_images = find_pictures(_demo_folders(file)), True
 
     cv2.setNumThreads(1)  # pictures are read side by side already
-    file = resolve_weights(weights)
     # Tiles of a picture are calls of their own: even a single one keeps all cores busy.
     calls = None if slicing else len(pictures.files)
     plan = plan_threads(threads, calls, share=shares_cores(file, provider))
@@ -376,13 +377,17 @@ def _classes(text: str | None) -> list[int | str] | None:
     return [int(name) if name.isdecimal() else name for name in names]
 
 
-def _demo_folder() -> str:
-    from vision_heads.paths import assets  # noqa: PLC0415
+def _demo_folders(weights: Path) -> list[str]:
+    """Return the shipped pictures that show what the model's heads look for."""
+    from vision_heads.paths import DEMO, assets  # noqa: PLC0415
+    from vision_heads.runtime.engines import open_engine  # noqa: PLC0415
 
-    folder = assets("datasets") / "demo" / "images"
-    if not folder.is_dir():
-        raise UserError(f"the demo pictures are not installed ({folder}); give SOURCES")
-    return str(folder)
+    kinds = dict.fromkeys(head.kind for head in open_engine(weights).spec.heads)
+    folders = [assets("datasets") / DEMO[kind] / "images" for kind in kinds]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"the demo pictures are not installed ({folder}); give SOURCES")
+    return [str(folder) for folder in folders]
 
 
 def _free_folder(folder: Path) -> Path:

@@ -260,7 +260,7 @@ def _calibration(order: Order) -> list[Path]:
 
 
 def _demo(heads: Sequence[HeadSpec]) -> str:
-    from vision_heads.export.gate_truth import DEMO  # noqa: PLC0415
+    from vision_heads.paths import DEMO  # noqa: PLC0415
 
     return DEMO.get(heads[0].kind, "demo")
 

@@ -22,14 +22,13 @@ from vision_heads.evaluation.protocols import Protocol, protocol_of
 from vision_heads.evaluation.records import as_found, class_map
 from vision_heads.evaluation.runner import Job, predict_heads
 from vision_heads.heads.base import DecodeOptions, kind_of
+from vision_heads.paths import DEMO
 from vision_heads.results import Detections
 from vision_heads.spec import HeadSpec
 
 if TYPE_CHECKING:
     from vision_heads.runtime.predictor import Predictor
 
-DEMO = {"detect": "demo", "headpose": "demo-heads"}
-"""Shipped cards that heads of a kind are judged on when none is named."""
 LOWEST = 1.0
 """AP50 in percent of the torch model below which labels are no measure."""
 SURE = 0.25
