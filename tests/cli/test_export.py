@@ -11,12 +11,14 @@ import torch
 from typer.testing import CliRunner, Result
 
 from tests.export.conftest import lively
+from tests.export.tensorrt_double import install
 from vision_heads.cli.main import app
 from vision_heads.errors import UserError
 from vision_heads.export import onnx as exporter
 from vision_heads.export.inspect import read_onnx
 from vision_heads.network import Network, save_network
 from vision_heads.runtime.engines import open_engine
+from vision_heads.runtime.tensorrt_file import read_facts
 from vision_heads.spec import HeadSpec, InputSpec, ModelSpec
 
 
@@ -230,3 +232,21 @@ def test_what_is_not_installed_is_said_before_any_work(lively_weights, tmp_path,
     with pytest.raises(UserError, match=r"(?i)tensorrt"):
         run(lively_weights, "-f", "engine", "-o", tmp_path / "m.engine")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("version", ["10.3.0", "11.4.0"])
+def test_an_engine_goes_from_weights_through_the_gate(
+    lively_weights, tmp_path, monkeypatch, version
+):
+    """With TensorRT's stand-in, whose engines compute by ONNX Runtime; its time means nothing."""
+    install(monkeypatch, version)
+    target = tmp_path / "m.engine"
+    done = run(
+        lively_weights, "--format", "engine", "--precision", "fp16", "--output", target,
+        "--latency-gate", "off", *QUICK,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    facts = read_facts(target)
+    assert facts.tensorrt.startswith(version) and facts.rebuild.startswith("vh")
+    assert open_engine(target).spec.heads[0].classes == ("red", "green")
+    assert "AP50" in done.output and target.with_name("m.engine.json").is_file()

@@ -15,6 +15,7 @@ import functools
 import json
 import sys
 import threading
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -655,5 +656,6 @@ def install(monkeypatch, version="10.3.0", **gpu):
         "cuda.bindings": bindings,
         "cuda.bindings.runtime": cuda,
     }.items():
+        module.__spec__ = ModuleSpec(name, None)  # torch asks which modules there are
         monkeypatch.setitem(sys.modules, name, module)
     return trt, cuda
