@@ -61,6 +61,18 @@ def test_fewer_cells_than_candidates() -> None:
     assert found["boxes"].shape == (1, 16, 4) and found["scores"].shape == (1, 16, 3)
 
 
+def test_widths_of_the_branches() -> None:
+    usual, narrow = _head(), _head(box_width=16, class_width=32)
+    assert narrow.box_branches["p3"][0].conv.out_channels == 16
+    assert narrow.class_branches["p3"][1][1].conv.out_channels == 32
+    features = _features(1)
+    shapes = [
+        {name: value.shape for name, value in head(features).items()} for head in (usual, narrow)
+    ]
+    assert shapes[0] == shapes[1]
+    assert usual.class_branches["p3"][1][1].conv.out_channels >= 64
+
+
 def test_training_on_one_scene_finds_it() -> None:
     head, features = _head(), _features(1)
     targets = _targets([[8, 8, 24, 28], [40, 36, 46, 41]], [0, 2], [0, 0])

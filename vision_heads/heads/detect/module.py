@@ -40,11 +40,14 @@ class DetectHead(nn.Module):
         self.reg_max = options.reg_max
         self.classes = len(spec.classes)
         # Depthwise, so that width is cheap (docs/decisions.md has the table).
-        class_width = max(64, channels[self.levels[0]], min(self.classes, 100))
+        usual = max(64, channels[self.levels[0]], min(self.classes, 100))
+        class_width = options.class_width or usual
         self.box_branches = nn.ModuleDict()
         self.class_branches = nn.ModuleDict()
         for level in self.levels:
-            self.box_branches[f"p{level}"] = _box_branch(channels[level], self.reg_max)
+            self.box_branches[f"p{level}"] = _box_branch(
+                channels[level], options.box_width, self.reg_max
+            )
             self.class_branches[f"p{level}"] = narrow_branch(
                 channels[level], class_width, self.classes
             )
@@ -132,10 +135,10 @@ class DetectHead(nn.Module):
         return out
 
 
-def _box_branch(channels: int, reg_max: int) -> nn.Sequential:
+def _box_branch(channels: int, wanted: int | None, reg_max: int) -> nn.Sequential:
     # As wide as the level's map, within bounds: on P2, where most of the cells are, the usual 64
     # channels would cost more than all of the backbone's stages.
-    width = max(16, min(channels, 4 * reg_max))
+    width = wanted or max(16, min(channels, 4 * reg_max))
     return nn.Sequential(
         Conv(channels, width, 3), Conv(width, width, 3), nn.Conv2d(width, 4 * reg_max, 1)
     )

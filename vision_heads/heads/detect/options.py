@@ -15,6 +15,9 @@ class DetectOptions(BaseModel):
 
     Attributes:
         reg_max: bins of each side's distance distribution (DFL, arXiv 2006.04388).
+        box_width: channels of the box branch; None: as wide as the level's map, 16 to 4 * reg_max.
+            Where many heads share a trunk, a narrow one makes each of them cheaper.
+        class_width: channels of the class branch; None: at least 64.
         topk, alpha, beta: of the task-aligned assignment (TOOD, arXiv 2108.07755).
         box_gain, class_gain, dfl_gain: weights of the losses.
         nwd: 0..1, how much of the overlap, in assignment and box loss alike, is the normalised
@@ -25,6 +28,8 @@ class DetectOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reg_max: Annotated[int, Field(ge=2, le=64)] = 16
+    box_width: Annotated[int, Field(ge=8, le=256)] | None = None
+    class_width: Annotated[int, Field(ge=8, le=256)] | None = None
     topk: Annotated[int, Field(ge=1, le=100)] = 10
     alpha: Annotated[float, Field(ge=0)] = 0.5
     beta: Annotated[float, Field(ge=0)] = 6.0
