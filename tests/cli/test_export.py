@@ -21,6 +21,9 @@ from vision_heads.runtime.engines import open_engine
 from vision_heads.runtime.tensorrt_file import read_facts
 from vision_heads.spec import HeadSpec, InputSpec, ModelSpec
 
+QUICK = ("--gate-count", "2", "--count", "1", "--rounds", "5", "--threads", "1")
+"""Little of everything that takes time."""
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,7 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*words: str) -> Result:
-    done = CliRunner().invoke(app, ["export", *map(str, words)], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(app, ["export", *QUICK, *map(str, words)], env={"COLUMNS": "200"})
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done
@@ -46,7 +49,7 @@ def test_exports_beside_the_weights_and_reports_the_proof(weights):
     for text in (
         "images (1, 3, 96, 128)",
         "aerial/boxes (1, 1000, 4)",
-        "4 pictures, 4000 candidates",
+        "1 pictures, 1000 candidates",
         "largest boxes difference",
         "largest scores difference",
         str(file),
@@ -65,7 +68,7 @@ def test_options_reach_the_file(weights, tmp_path):
     target = tmp_path / "out.onnx"
     done = run(
         weights, "-o", target, "--imgsz", "64x96", "--candidates", "7", "--opset", "15",
-        "--dynamic-batch", "--pictures", pictures,
+        "--dynamic-batch", "--pictures", pictures
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "1 pictures, 7 candidates" in done.output
@@ -150,15 +153,12 @@ def lively_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-QUICK = ("--gate-count", "2", "--count", "1", "--rounds", "5", "--threads", "1")
-
-
 def test_several_formats_go_through_the_gate_into_one_folder(lively_weights, tmp_path):
     record = tmp_path / "gate.json"
     done = run(
         lively_weights, "--format", "onnx,onnx-fp16", "-f", "triton", "-o", tmp_path,
         "--latency-gate", "off", "--max-drop", "100", "--nms", "--max-det", "20", "--json", record,
-        *QUICK,
+
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -183,7 +183,7 @@ def test_a_refused_file_is_not_left_and_the_exit_code_is_1(lively_weights, tmp_p
 
     widened = ({"Conv": {"float32": 117}}, "ONNX Runtime (CPUExecutionProvider)")
     monkeypatch.setattr(gate, "executed_by", lambda engine, path: widened)
-    done = run(lively_weights, "-f", "onnx-fp16", "-o", tmp_path / "half.onnx", *QUICK)
+    done = run(lively_weights, "-f", "onnx-fp16", "-o", tmp_path / "half.onnx")
     assert done.exit_code == 1
     assert "vh: onnx-fp16: not written: " in done.output
     assert "0 of 117 layers with weights in float16 on this machine" in done.output
@@ -192,7 +192,7 @@ def test_a_refused_file_is_not_left_and_the_exit_code_is_1(lively_weights, tmp_p
 
 
 def test_without_the_gate_only_the_proof_is_left(lively_weights, tmp_path):
-    done = run(lively_weights, "-o", tmp_path / "m.onnx", "--batch", "3", "--no-gate", *QUICK)
+    done = run(lively_weights, "-o", tmp_path / "m.onnx", "--batch", "3", "--no-gate")
     assert done.exit_code == 0, done.output
     assert "passed" not in done.output and "proved on" in done.output
     assert open_engine(tmp_path / "m.onnx").batch == 3
@@ -219,7 +219,7 @@ def test_mistakes_about_formats_are_named(lively_weights, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     before = set(lively_weights.parent.iterdir())
     with pytest.raises(UserError, match=message) as caught:
-        run(lively_weights, *words, *QUICK)
+        run(lively_weights, *words)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir()) and set(lively_weights.parent.iterdir()) == before
 
@@ -243,7 +243,7 @@ def test_an_engine_goes_from_weights_through_the_gate(
     target = tmp_path / "m.engine"
     done = run(
         lively_weights, "--format", "engine", "--precision", "fp16", "--output", target,
-        "--latency-gate", "off", *QUICK,
+        "--latency-gate", "off"
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     facts = read_facts(target)
