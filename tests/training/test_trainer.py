@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -54,53 +49,6 @@ def test_learns_squares(tmp_path: Path) -> None:
     rows = (tmp_path / "run" / "results.csv").read_text().splitlines()
     assert len(rows) == 26 and "loss/squares/box" in rows[0] and "val/squares/AP50" in rows[0]
     assert list((tmp_path / "run" / "tensorboard").iterdir())
-
-
-_SCRIPT = """
-import sys, torch
-torch.set_num_threads(1)
-from pathlib import Path
-from tests.training.scenes import square_split
-from tests.training.test_trainer import settings
-from vision_heads.training.trainer import Trainer
-root, out, resume = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "resume"
-train = square_split(root / "train", 24)
-config = settings(epochs=4, accumulate=2, checkpoint_minutes=0.0005)
-Trainer(config, {"squares": train}, {}, out, resume=resume).run()
-"""
-
-
-def _start(root: Path, out: Path, mode: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, str(root), str(out), mode],
-        cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = _start(tmp_path, tmp_path / "whole", "new")
-    assert whole.wait(240) == 0, whole.stderr.read()
-
-    cut = tmp_path / "cut"
-    process = _start(tmp_path, cut, "new")
-    deadline = time.monotonic() + 240
-    # Kill it in the middle: not before a state is there, not after the last epoch.
-    while not list((cut / "state").glob("[0-9]*[4-9]/state.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (cut / "weights" / "last.safetensors").exists()
-
-    resumed = _start(tmp_path, cut, "resume")
-    assert resumed.wait(240) == 0, resumed.stderr.read()
-    expected, found = _weights(tmp_path / "whole"), _weights(cut)
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        assert torch.equal(value, found[name]), name
-    assert (cut / "results.csv").read_text() == (tmp_path / "whole/results.csv").read_text()
 
 
 def test_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
