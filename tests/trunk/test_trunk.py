@@ -33,6 +33,24 @@ def test_irdcb_and_ldown_shapes() -> None:
     assert down.depthwise.conv.groups == 24 and down.depthwise.conv.stride == (2, 2)
 
 
+def test_ldown_downsamples_in_fp32_under_the_cpus_autocast() -> None:
+    down = LDown(8, 16).eval()
+    x = torch.rand(2, 8, 6, 6).bfloat16()
+    halved: list[torch.Tensor] = []
+    down.depthwise.register_forward_hook(lambda _module, _inputs, out: halved.append(out))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = down(x)
+        plain = down.pointwise(down.depthwise(x.float()))
+    assert out.dtype == torch.bfloat16
+    inside_autocast, expected = halved[1], down.depthwise(x.float())
+    assert inside_autocast.dtype == torch.bfloat16
+    assert halved[0].dtype == torch.float32
+    torch.testing.assert_close(halved[0], expected)
+    torch.testing.assert_close(out, plain, atol=0.02, rtol=0.02)
+    # Without autocast, weights and picture share their type, whatever it is.
+    assert down.bfloat16()(x).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("size", ["n", "s", "m"])
 def test_backbone_strides_and_channels(size: str) -> None:
     scale = scale_of(size)

@@ -20,7 +20,7 @@ def make_accelerator(device: str, amp: str) -> Accelerator:
         UserError: the device is not there, or cannot compute in that precision.
     """
     on_gpu = _wants_gpu(device)
-    precision = {"off": "no", "auto": _best_precision(on_gpu)}.get(amp, amp)
+    precision = {"off": "no", "auto": best_precision(on_gpu)}.get(amp, amp)
     if precision == "fp16" and not on_gpu:
         raise UserError("amp: fp16 needs a GPU; on a CPU use --amp bf16 or --amp off")
     if on_gpu and ":" in device:
@@ -43,7 +43,8 @@ def _wants_gpu(device: str) -> bool:
     return True
 
 
-def _best_precision(on_gpu: bool) -> str:
+def best_precision(on_gpu: bool) -> str:
+    """Return what `amp: auto` means on this machine: "bf16", "fp16" or "no"."""
     if on_gpu:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     # Without these instructions bf16 is emulated, and slower than FP32.
