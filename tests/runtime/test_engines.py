@@ -11,6 +11,7 @@ from tests.runtime.tiny_onnx import CLASSES, write_model
 from vision_heads.errors import UserError
 from vision_heads.runtime import engines
 from vision_heads.runtime.engines import OnnxEngine, open_engine, resolve_weights
+from vision_heads.runtime.outputs import MAX_PARTS
 
 SUFFIXES = ("boxes", "scores")
 
@@ -75,7 +76,7 @@ def test_a_part_is_cut_out_once_for_each_set_of_heads_and_few_are_kept(tmp_path,
     ]  # fmt: skip
     for head in names:
         engine.run(_red_square(1), [head])
-    assert len(engine._parts) == engines.MAX_PARTS
+    assert len(engine._parts) == MAX_PARTS
     assert len(opened) == 7
     engine.run(_red_square(1), ["f"])
     assert len(opened) == 7

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
@@ -17,16 +16,19 @@ from vision_heads.errors import UserError, require
 from vision_heads.paths import assets
 from vision_heads.runtime import providers
 from vision_heads.runtime.checks import is_whole
+from vision_heads.runtime.outputs import (
+    Parts,
+    check_outputs,
+    filled,
+    in_batches,
+    output_names,
+)
 from vision_heads.runtime.prune import keep_outputs
-from vision_heads.runtime.suppressed import output_suffixes
 from vision_heads.runtime.waiting import wait_setting
 from vision_heads.spec import METADATA_KEY, ModelSpec
 
 SUFFIXES = (".onnx", ".safetensors", ".engine", ".xml")
 """Model files this version runs, in the order a bare name is looked for."""
-
-MAX_PARTS = 4
-"""Sets of heads, besides all of them, that are kept ready at a time: each holds its weights."""
 
 Floats = NDArray[np.float32]
 
@@ -112,48 +114,24 @@ class OnnxEngine:
         )
         self.spec = ModelSpec.from_json(text, str(path))
         self._input, self.batch, self.any_size = self._check_input()
-        self._outputs = self._check_outputs()
-        self._parts: OrderedDict[frozenset[str], Any] = OrderedDict()
-        self._cutting = threading.Lock()
+        check_outputs(self.spec, {out.name for out in self._session.get_outputs()}, self.path)
+        self._parts = Parts[Any](self.spec, self._session, self._cut_out)
 
     def run(self, images: Floats, heads: Sequence[str] | None = None) -> dict[str, Floats]:
         """Execute the network; see `Engine.run`. A fixed batch is filled up with zeros."""
-        wanted = list(self._outputs if heads is None else heads)
-        names = [output for head in wanted for output in self._outputs[self.spec.head(head).name]]
-        session = self._session_of(frozenset(wanted))
-        size = self.batch or max(len(images), 1)
-        parts = [
-            self._run_one(session, images[start : start + size], names)
-            for start in range(0, max(len(images), 1), size)
-        ]
-        if len(parts) == 1:
-            return dict(zip(names, parts[0], strict=True))
-        joined = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return dict(zip(names, joined, strict=True))
+        names = output_names(self.spec, heads)
+        session = self._parts.of(heads)
+        return in_batches(images, self.batch, lambda rows: self._run_one(session, rows, names))
 
-    def _session_of(self, heads: frozenset[str]) -> Any:
-        """Return the session that computes these heads and nothing else."""
-        if len(heads) == len(self._outputs):
-            return self._session
-        with self._cutting:
-            if heads not in self._parts:
-                outputs = {output for head in heads for output in self._outputs[head]}
-                part = keep_outputs(self._model, outputs)
-                opened = _open_session(part, self.path, self._threads, self._choice)
-                self._parts[heads] = opened.session
-            self._parts.move_to_end(heads)
-            if len(self._parts) > MAX_PARTS:
-                self._parts.popitem(last=False)
-            return self._parts[heads]
+    def _cut_out(self, outputs: set[str]) -> Any:
+        part = keep_outputs(self._model, outputs)
+        return _open_session(part, self.path, self._threads, self._choice).session
 
-    def _run_one(self, session: Any, images: Floats, names: list[str]) -> list[Floats]:
-        count = len(images)
-        if self.batch is not None and count < self.batch:
-            padding = np.zeros((self.batch - count, *images.shape[1:]), np.float32)
-            images = np.concatenate([images, padding])
+    def _run_one(self, session: Any, images: Floats, names: list[str]) -> dict[str, Floats]:
         with self._turn:
             run = self._run_bound if self._bind else self._run_plain
-            return [output[:count] for output in run(session, images, names)]
+            outputs = run(session, filled(images, self.batch), names)
+        return {name: output[: len(images)] for name, output in zip(names, outputs, strict=True)}
 
     def _run_plain(self, session: Any, images: Floats, names: list[str]) -> list[Floats]:
         outputs: list[Floats] = session.run(names, {self._input: images})
@@ -188,16 +166,6 @@ class OnnxEngine:
         batch = shape[0] if isinstance(shape[0], int) else None
         any_size = not any(isinstance(side, int) for side in shape[2:])
         return inputs[0].name, batch, any_size
-
-    def _check_outputs(self) -> dict[str, list[str]]:
-        present = {output.name for output in self._session.get_outputs()}
-        outputs = {
-            head.name: [f"{head.name}/{suffix}" for suffix in output_suffixes(self.spec, head)]
-            for head in self.spec.heads
-        }
-        missing = [name for names in outputs.values() for name in names if name not in present]
-        require(not missing, f"{self.path}: has no output {', '.join(missing)}")
-        return outputs
 
 
 def open_engine(

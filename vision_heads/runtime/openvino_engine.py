@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from vision_heads._openvino import openvino
 from vision_heads.errors import UserError, require
-from vision_heads.runtime.suppressed import output_suffixes
+from vision_heads.runtime.outputs import (
+    MAX_PARTS,
+    Parts,
+    check_outputs,
+    filled,
+    in_batches,
+    output_names,
+)
 from vision_heads.spec import METADATA_KEY, ModelSpec
 
 Floats = NDArray[np.float32]
@@ -21,8 +28,6 @@ Floats = NDArray[np.float32]
 PRECISION_KEY = "precision"
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 """OpenVINO's name of the type that what is not quantised is computed in."""
-MAX_PARTS = 4
-"""Sets of heads, besides all of them, that are kept compiled at a time."""
 
 _KINDS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i8": "int8", "u8": "int8"}
 _PLUMBING = frozenset({"Const", "Constant", "Input", "Output", "Parameter", "Result", "Reorder"})
@@ -66,28 +71,20 @@ class OpenvinoEngine:
         require(self.precision in HINTS, f"{path}: {PRECISION_KEY}: unknown {self.precision!r}")
         self._settings["INFERENCE_PRECISION_HINT"] = HINTS[self.precision]
         self.batch, self.any_size = self._check_input()
-        self._outputs = self._check_outputs()
-        self._parts: OrderedDict[frozenset[str], Any] = OrderedDict()
-        self._making = threading.Lock()
+        present = {name for output in self._model.outputs for name in output.get_names()}
+        check_outputs(self.spec, present, self.path)
         self._own = threading.local()
         self._whole = self._compile(self._model)
+        self._parts = Parts[Any](self.spec, self._whole, self._cut_out)
 
     def run(self, images: Floats, heads: Sequence[str] | None = None) -> dict[str, Floats]:
         """Execute the network; see `vision_heads.runtime.engines.Engine.run`.
 
         A fixed batch is filled up with zeros.
         """
-        wanted = list(self._outputs if heads is None else heads)
-        names = [output for head in wanted for output in self._outputs[self.spec.head(head).name]]
-        compiled = self._compiled(frozenset(wanted))
-        size = self.batch or max(len(images), 1)
-        parts = [
-            self._run_one(compiled, images[start : start + size], names)
-            for start in range(0, max(len(images), 1), size)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+        names = output_names(self.spec, heads)
+        compiled = self._parts.of(heads)
+        return in_batches(images, self.batch, lambda rows: self._run_one(compiled, rows, names))
 
     def executed_precision(self) -> tuple[dict[str, dict[str, int]], str]:
         """Return the layers by type and by the precision they are computed in, and by whom."""
@@ -114,31 +111,18 @@ class OpenvinoEngine:
                 f"{self.path}: OpenVINO cannot compile it for {self.device}: {_reason(error)}"
             ) from error
 
-    def _compiled(self, heads: frozenset[str]) -> Any:
-        """Return the compiled model that computes these heads and nothing else."""
-        if len(heads) == len(self._outputs):
-            return self._whole
-        with self._making:
-            if heads not in self._parts:
-                names = {output for head in heads for output in self._outputs[head]}
-                part = self._model.clone()
-                for result in list(part.get_results()):
-                    if not names & result.input_value(0).get_names():
-                        part.remove_result(result)
-                self._parts[heads] = self._compile(part)
-            self._parts.move_to_end(heads)
-            if len(self._parts) > MAX_PARTS:
-                self._parts.popitem(last=False)
-            return self._parts[heads]
+    def _cut_out(self, outputs: set[str]) -> Any:
+        part = self._model.clone()
+        for result in list(part.get_results()):
+            if not outputs & result.input_value(0).get_names():
+                part.remove_result(result)
+        return self._compile(part)
 
     def _run_one(self, compiled: Any, images: Floats, names: Sequence[str]) -> dict[str, Floats]:
-        count = len(images)
-        if self.batch is not None and count < self.batch:
-            padding = np.zeros((self.batch - count, *images.shape[1:]), np.float32)
-            images = np.concatenate([images, padding])
         request = self._request(compiled)
-        request.infer({0: np.ascontiguousarray(images)})
+        request.infer({0: np.ascontiguousarray(filled(images, self.batch))})
         # The request's memory is written again by the next run.
+        count = len(images)
         return {name: request.get_tensor(name).data[:count].copy() for name in names}
 
     def _request(self, compiled: Any) -> Any:
@@ -176,16 +160,6 @@ class OpenvinoEngine:
         )
         batch = None if shape[0].is_dynamic else int(shape[0].get_length())
         return batch, all(side.is_dynamic for side in list(shape)[2:])
-
-    def _check_outputs(self) -> dict[str, list[str]]:
-        present = {name for output in self._model.outputs for name in output.get_names()}
-        outputs = {
-            head.name: [f"{head.name}/{suffix}" for suffix in output_suffixes(self.spec, head)]
-            for head in self.spec.heads
-        }
-        missing = [name for names in outputs.values() for name in names if name not in present]
-        require(not missing, f"{self.path}: has no output {', '.join(missing)}")
-        return outputs
 
 
 def _reason(error: Exception) -> str:

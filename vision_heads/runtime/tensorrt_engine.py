@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
-from vision_heads.runtime.suppressed import output_suffixes
+from vision_heads.runtime.outputs import check_outputs, in_batches, output_names
 from vision_heads.runtime.tensorrt_cuda import Buffer, Graph, Stream
 from vision_heads.runtime.tensorrt_file import check_machine, precisions, read_engine
 from vision_heads.runtime.tensorrt_modules import (
@@ -84,28 +84,13 @@ class TensorRTEngine:
 
     def run(self, images: Floats, heads: Sequence[str] | None = None) -> dict[str, Floats]:
         """Execute the network; see `Engine.run`. Larger batches than the engine's are divided."""
-        names = self._outputs(heads)
-        size = self._most
-        parts = [
-            self._run_one(images[start : start + size], names)
-            for start in range(0, max(len(images), 1), size)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+        names = output_names(self.spec, heads)
+        return in_batches(images, self._most, lambda rows: self._run_one(rows, names))
 
     def executed_precision(self) -> tuple[dict[str, dict[str, int]], str]:
         """Return how many layers of each sort run in each precision, and who runs them."""
         who = f"TensorRT {self.facts.tensorrt} on {self.facts.gpu}"
         return precisions(self.facts.layers), who
-
-    def _outputs(self, heads: Sequence[str] | None) -> list[str]:
-        wanted = [head.name for head in self.spec.heads] if heads is None else list(heads)
-        return [
-            f"{name}/{suffix}"
-            for name in wanted
-            for suffix in output_suffixes(self.spec, self.spec.head(name))
-        ]
 
     def _run_one(self, images: Floats, names: Sequence[str]) -> dict[str, Floats]:
         count = len(images)
@@ -155,8 +140,7 @@ class TensorRTEngine:
             f"{self.path}: input must be one float tensor (batch, {', '.join(map(str, wanted))}), "
             f"got {[(tensor.dtype.name, tensor.shape) for tensor in inputs]}",
         )
-        missing = [name for name in self._outputs(None) if name not in outputs]
-        require(not missing, f"{self.path}: has no output {', '.join(missing)}")
+        check_outputs(self.spec, outputs, self.path)
         open_ended = [name for name, tensor in outputs.items() if -1 in tensor.shape]
         require(not open_ended, f"{self.path}: outputs of open size cannot be run: {open_ended}")
         return inputs[0], outputs
