@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.export.tensorrt_double import STATUS, install
+from tests.export.cuda_double import STATUS
+from tests.export.tensorrt_double import install
 from tests.runtime.tiny_onnx import picture, write_model
 from vision_heads.errors import UserError
 from vision_heads.export.nodes import decode_nodes, read_graph

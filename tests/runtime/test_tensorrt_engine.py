@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from tests.export.tensorrt_double import STATUS, install
+from tests.export.cuda_double import STATUS
+from tests.export.tensorrt_double import install
 from tests.runtime.tiny_onnx import write_model
 from vision_heads.errors import UserError
 from vision_heads.export.tensorrt import EngineOptions, build_engine
