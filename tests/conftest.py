@@ -12,6 +12,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Two cores: more threads than that only make tests slower and less repeatable.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Threads that spin while they wait make tests many times slower on a machine that does other work.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # No time limit an example: on a busy machine it fails tests that are right.
 settings.register_profile("vision_heads", deadline=None)
