@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vision_heads.cli import options as opt
 from vision_heads.errors import UserError, require
 
 HELP = """
@@ -73,9 +74,7 @@ def bench(
             show_default="model's",
         ),
     ] = None,
-    heads: Annotated[
-        str | None, typer.Option(help="Heads to run, comma-separated.", show_default="all")
-    ] = None,
+    heads: opt.Heads = None,
     conf: Annotated[
         float,
         typer.Option(min=0.0, max=1.0, help="Lowest score that counts; lower leaves more to NMS."),

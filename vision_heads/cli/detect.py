@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vision_heads.cli.options import PROVIDER_HELP
+from vision_heads.cli import options as opt
 from vision_heads.cli.progress import progress
 from vision_heads.errors import UserError, require
 
@@ -62,22 +62,12 @@ def detect(
         ),
     ] = None,
     *,
-    weights: Annotated[
-        str, typer.Option(help="A .onnx, .engine, .xml or .safetensors file, or a shipped name.")
-    ] = "aerial-n",
-    conf: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that counts.")] = 0.25,
-    iou: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="NMS drops boxes of a class that overlap by more."),
-    ] = 0.6,
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Names or numbers to keep, comma-separated.", show_default="all"),
-    ] = None,
+    weights: opt.Weights = "aerial-n",
+    conf: opt.Conf = 0.25,
+    iou: opt.Iou = 0.6,
+    classes: opt.Classes = None,
     max_det: Annotated[int, typer.Option(min=1, help="Most results a picture and head.")] = 1000,
-    heads: Annotated[
-        str | None, typer.Option(help="Heads to run, comma-separated.", show_default="all")
-    ] = None,
+    heads: opt.Heads = None,
     merge_classes: Annotated[
         str | None,
         typer.Option(
@@ -86,10 +76,7 @@ def detect(
             show_default="as the model says",
         ),
     ] = None,
-    imgsz: Annotated[
-        int | None,
-        typer.Option(help="Network size, where the model file allows any.", show_default="model's"),
-    ] = None,
+    imgsz: opt.RunSide = None,
     slice_size: Annotated[
         int | None,
         typer.Option("--slice", help="Cut larger pictures into tiles of this many pixels."),
@@ -139,13 +126,8 @@ def detect(
         int | None,
         typer.Option(min=1, help="Pictures a call of the network.", show_default="model's, or 1"),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads to use.", show_default="all cores")
-    ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help=PROVIDER_HELP, show_default="the first that works"),
-    ] = None,
+    threads: opt.Threads = None,
+    provider: opt.Provider = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what the network is computed by.")
     ] = False,
@@ -156,7 +138,7 @@ def detect(
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2  # noqa: PLC0415
 
-    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
+    from vision_heads.cli.models import class_list, comma_separated  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.sources import find_pictures  # noqa: PLC0415
     from vision_heads.runtime.engines import (  # noqa: PLC0415
@@ -190,7 +172,7 @@ def detect(
     results = predictor.stream(
         (picture.path for picture in pictures.files),
         DecodeOptions(conf, iou, max_det),
-        classes=_classes(classes),
+        classes=class_list(classes),
         heads=comma_separated(heads),
         slicing=slicing,
         imgsz=imgsz,
@@ -366,15 +348,6 @@ def _merge(text: str | None) -> Merge | None:
     if text is None:
         return None
     return {} if text == "off" else read_merge(text)
-
-
-def _classes(text: str | None) -> list[int | str] | None:
-    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
-
-    names = comma_separated(text)
-    if names is None:
-        return None
-    return [int(name) if name.isdecimal() else name for name in names]
 
 
 def _demo_folders(weights: Path) -> list[str]:

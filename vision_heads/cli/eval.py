@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vision_heads.cli.options import PROVIDER_HELP
+from vision_heads.cli import options as opt
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -143,10 +143,7 @@ def evaluate(
     threads: Annotated[
         int | None, typer.Option(min=1, show_default="all cores", help="Threads of the network.")
     ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help=PROVIDER_HELP, show_default="the first that works"),
-    ] = None,
+    provider: opt.Provider = None,
 ) -> None:
     """Score a model, or any program's results, against a data set."""
     from rich.console import Console  # noqa: PLC0415

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vision_heads.cli import options as opt
 from vision_heads.errors import require
 
 EXAMPLES = """
@@ -67,28 +68,18 @@ def add(
         str | None,
         typer.Option(help="Size to train at, 640 or HEIGHTxWIDTH; the model's own if none."),
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures a step, over all processes.")] = None,
-    amp: Annotated[str | None, typer.Option(help="Arithmetic: auto, off, bf16 or fp16.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Processes that load pictures; 0 loads in the training process."),
-    ] = None,
+    batch: opt.TrainBatch = None,
+    amp: opt.Amp = None,
+    device: opt.Device = None,
+    workers: opt.Workers = None,
     seed: Annotated[int | None, typer.Option(help="Of new weights, order, augmentation.")] = None,
-    fix: Annotated[
-        str | None,
-        typer.Option(help="Mend broken labels: clip, drop, or clip,drop. Without it they refuse."),
-    ] = None,
+    fix: opt.Fix = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other setting of vh train, KEY=VALUE; repeatable."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out exactly where it was.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")
-    ] = False,
+    resume: opt.Resume = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """See EXAMPLES."""
     from vision_heads.cli.models import pixels, safetensors_of, torch_module  # noqa: PLC0415

@@ -40,6 +40,14 @@ def comma_separated(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def class_list(text: str | None) -> list[int | str] | None:
+    """Split a list of classes by name or number; None stays None."""
+    names = comma_separated(text)
+    if names is None:
+        return None
+    return [int(name) if name.isdecimal() else name for name in names]
+
+
 def pixels(text: str | None) -> tuple[int, int] | None:
     """Parse an `--imgsz`: a side, or HEIGHTxWIDTH; returns height and width."""
     if text is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vision_heads.cli.options import PROVIDER_HELP
+from vision_heads.cli import options as opt
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     *,
-    weights: Annotated[
-        str, typer.Option(help="A .onnx, .engine, .xml or .safetensors file, or a shipped name.")
-    ] = "aerial-n",
+    weights: opt.Weights = "aerial-n",
     source: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,13 +127,8 @@ def serve(
         int,
         typer.Option(min=1, help="Most pictures of requests a call, if the model file allows it."),
     ] = 8,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads to use.", show_default="all cores")
-    ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help=PROVIDER_HELP, show_default="the first that works"),
-    ] = None,
+    threads: opt.Threads = None,
+    provider: opt.Provider = None,
 ) -> None:
     """Serve detection over HTTP."""
     # FFmpeg and OpenCV report by themselves, also URLs with passwords; we do, without.

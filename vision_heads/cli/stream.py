@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vision_heads.cli.options import PROVIDER_HELP
+from vision_heads.cli import options as opt
 
 if TYPE_CHECKING:
     from vision_heads.media.video import OpenOptions, VideoSpec
@@ -55,26 +55,13 @@ def stream(
         ),
     ],
     *,
-    weights: Annotated[
-        str, typer.Option(help="A .onnx, .engine, .xml or .safetensors file, or a shipped name.")
-    ] = "aerial-n",
-    conf: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that counts.")] = 0.25,
-    iou: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="NMS drops boxes of a class that overlap by more."),
-    ] = 0.6,
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Names or numbers to keep, comma-separated.", show_default="all"),
-    ] = None,
+    weights: opt.Weights = "aerial-n",
+    conf: opt.Conf = 0.25,
+    iou: opt.Iou = 0.6,
+    classes: opt.Classes = None,
     max_det: Annotated[int, typer.Option(min=1, help="Most results a frame and head.")] = 1000,
-    heads: Annotated[
-        str | None, typer.Option(help="Heads to run, comma-separated.", show_default="all")
-    ] = None,
-    imgsz: Annotated[
-        int | None,
-        typer.Option(help="Network size, where the model file allows any.", show_default="model's"),
-    ] = None,
+    heads: opt.Heads = None,
+    imgsz: opt.RunSide = None,
     slice_size: Annotated[
         int | None, typer.Option("--slice", help="Cut frames into tiles of this many pixels.")
     ] = None,
@@ -173,19 +160,14 @@ def stream(
             show_default="model's, or 1",
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads to use.", show_default="all cores")
-    ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help=PROVIDER_HELP, show_default="the first that works"),
-    ] = None,
+    threads: opt.Threads = None,
+    provider: opt.Provider = None,
 ) -> None:
     """Detect in videos and live streams."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2  # noqa: PLC0415
 
-    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
+    from vision_heads.cli.models import class_list, comma_separated  # noqa: PLC0415
     from vision_heads.cli.stream_track import class_names, open_analytics  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
@@ -218,7 +200,7 @@ def stream(
     request = make_request(
         engine,
         DecodeOptions(conf, iou, max_det),
-        classes=_classes(classes),
+        classes=class_list(classes),
         heads=comma_separated(heads),
         imgsz=imgsz,
         batch=batch,
@@ -259,15 +241,6 @@ def _require_decoders(sources: Sequence[VideoSpec], options: OpenOptions) -> Non
 
     for spec in sources:
         open_video(spec, options)
-
-
-def _classes(text: str | None) -> list[int | str] | None:
-    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
-
-    names = comma_separated(text)
-    if names is None:
-        return None
-    return [int(name) if name.isdecimal() else name for name in names]
 
 
 def _say(line: str) -> None:

@@ -6,11 +6,12 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 import yaml
 
+from vision_heads.cli import options as opt
 from vision_heads.errors import UserError
 
 _HEAD = re.compile(r"(?P<name>[^=:]+)=(?P<kind>[^:]+):(?P<data>.+)")
@@ -61,75 +62,59 @@ def assign(settings: dict[str, Any], text: str) -> None:
 
 def train(
     config: Annotated[
-        Optional[Path],  # noqa: UP045  (typer on Python 3.10 needs Optional)
+        Path | None,
         typer.Argument(help="YAML of settings; flags below override it.", show_default=False),
     ] = None,
     head: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="A head, NAME=KIND:CARD; repeat for several.", show_default=False),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
-    size: Annotated[Optional[str], typer.Option(help="n, s or m.")] = None,  # noqa: UP045
-    epochs: Annotated[Optional[int], typer.Option(help="Passes over the data.")] = None,  # noqa: UP045
+    size: Annotated[str | None, typer.Option(help="n, s or m.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     imgsz: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Network size in pixels: 640, or HEIGHTxWIDTH."),
     ] = None,
-    batch: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Pictures a step, over all processes."),
-    ] = None,
+    batch: opt.TrainBatch = None,
     accumulate: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Steps whose gradients are averaged before the weights move."),
     ] = None,
-    amp: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Arithmetic: auto, off, bf16 or fp16."),
-    ] = None,
-    device: Annotated[Optional[str], typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,  # noqa: UP045
-    workers: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Processes that load pictures; 0 loads in the training process."),
-    ] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Of weights, order, augmentation.")] = None,  # noqa: UP045
+    amp: opt.Amp = None,
+    device: opt.Device = None,
+    workers: opt.Workers = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation.")] = None,
     init: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Weights to start from: whatever matches is loaded and reported."),
     ] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Let --init unpickle a file you trust.")
     ] = False,
-    fix: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Mend broken labels: clip, drop, or clip,drop. Without it they refuse."),
-    ] = None,
+    fix: opt.Fix = None,
     protocol: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Rules of validation: coco, visdrone or headpose."),
     ] = None,
     set_: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option("--set", help="Any other setting, KEY=VALUE; repeat for several."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out exactly where it was.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")
-    ] = False,
+    resume: opt.Resume = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """See EXAMPLES."""
-    from vision_heads.cli.models import torch_module  # noqa: PLC0415
+    from vision_heads.cli.models import pixels, torch_module  # noqa: PLC0415
 
     run = torch_module("vision_heads.training.run")
-
+    sides = pixels(imgsz)
     flags: dict[str, Any] = {
         key: value
         for key, value in {
             "size": size,
             "epochs": epochs,
-            "imgsz": _pixels(imgsz),
+            "imgsz": list(sides) if sides else None,
             "batch": batch,
             "accumulate": accumulate,
             "amp": amp,
@@ -149,18 +134,6 @@ def train(
         assign(flags, text)
     command = "vh " + shlex.join(sys.argv[1:])
     run.start_run(run.Flags(config, flags, out, command, resume=resume, overwrite=overwrite))
-
-
-def _pixels(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        sides = [int(side) for side in text.lower().split("x")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2):
-        raise UserError(f"--imgsz {text}: must be a number of pixels or HEIGHTxWIDTH")
-    return sides * 2 if len(sides) == 1 else sides
 
 
 def register(app: typer.Typer) -> None:
