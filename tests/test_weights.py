@@ -50,17 +50,20 @@ def test_both_forms_describe_the_same_model(name: str) -> None:
     assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
-def test_shipped_weights_find_the_cars_of_the_demo() -> None:
+@pytest.mark.parametrize(("name", "least"), [("aerial-n", 40), ("multi-n", 25)])
+def test_shipped_weights_find_the_cars_of_the_demo(name: str, least: float) -> None:
     pytest.importorskip("faster_coco_eval")
-    predictor = vision_heads.load("aerial-n", threads=2)
+    predictor = vision_heads.load(name, threads=2)
     split = load_split("demo", "val")
-    run = predict_split(predictor, split, options_for("coco"), head=predictor.spec.heads[0])
+    head = predictor.spec.head("aerial")
+    run = predict_split(predictor, split, options_for("coco"), head=head)
     scores = protocols.score(split, run.detections, "coco")
-    assert scores.classes["car"]["AP50"] > 40
+    assert scores.classes["car"]["AP50"] > least
 
 
-def test_shipped_weights_know_where_the_people_of_the_demo_look() -> None:
-    predictor = vision_heads.load("headpose-n", threads=2)
+@pytest.mark.parametrize("name", ["headpose-n", "multi-n"])
+def test_shipped_weights_know_where_the_people_of_the_demo_look(name: str) -> None:
+    predictor = vision_heads.load(name, threads=2)
     split = load_split("demo-heads", "val")
     found, errors = 0, []
     for sample in split.samples:
@@ -72,3 +75,18 @@ def test_shipped_weights_know_where_the_people_of_the_demo_look() -> None:
             found += 1
     assert found > 0.85 * sum(len(sample.boxes) for sample in split.samples)
     assert np.median(errors) < 25
+
+
+def test_the_heads_of_shipped_weights_answer_alone_as_they_do_together() -> None:
+    predictor = vision_heads.load("multi-n", threads=2)
+    assert {head.name: head.kind for head in predictor.spec.heads} == {
+        "aerial": "detect", "pose": "headpose", "animals": "detect", "vehicles": "detect"
+    }  # fmt: skip
+    picture = load_split("demo", "val").samples[0].image
+    together = predictor(picture, conf=0.1)
+    for head in predictor.spec.heads:
+        alone = predictor(picture, conf=0.1, heads=[head.name])
+        assert list(alone.heads) == [head.name]
+        np.testing.assert_allclose(
+            alone[head.name].xyxy, together[head.name].xyxy, rtol=1e-4, atol=1e-2
+        )

@@ -17,7 +17,7 @@ from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError
 from vision_heads.evaluation.headpose import NUMBERS
 from vision_heads.evaluation.predictions import read_predictions, write_predictions
-from vision_heads.evaluation.protocols import score
+from vision_heads.evaluation.protocols import at_confidence, protocol_of, score
 from vision_heads.evaluation.records import Found
 from vision_heads.geometry.rotations import from_euler
 from vision_heads.heads.headpose.evaluate import evaluate
@@ -164,6 +164,31 @@ def test_the_operating_point_and_its_edges():
     assert np.isnan(below["mae"])
     half = results([(10, 10, 50, 30, 0.9, 9, 0, 0)])  # an IoU of 0.5 is not above 0.5
     assert numbers_of(split, half)["matched"] == 0
+
+
+def test_another_operating_point_changes_recall_and_errors_alone():
+    split = split_of(sample("a", [BOX], [[0, 0, 0]]))
+    found = [results([(*BOX, 0.4, 9, 0, 0)])]
+    rules = at_confidence(protocol_of("headpose"), 0.4)
+    scores = rules.score(split, found)
+    assert (scores.numbers["recall"], scores.numbers["pitch"]) == pytest.approx((100, 9))
+    assert scores.numbers["AP"] == numbers_of(split, *found)["AP"]
+    assert scores.pose.to_dict()["operating_point"] == {"confidence": 0.4, "iou": 0.5}
+    with pytest.raises(UserError, match="--pose-conf: coco judges no poses"):
+        at_confidence(protocol_of("coco"), 0.4)
+
+
+def test_the_operating_point_is_an_option(fixture, tmp_path):
+    card = tmp_path / "card.yaml"
+    card.write_text(f"format: coco\npath: {fixture}\nsplits:\n  val: {{annotations: gt.json}}\n")
+    words = ("--protocol", "headpose", "--predictions", fixture / "pred.json", "--data", card)
+    recalls = []
+    for point in (0.1, 0.7):
+        file = tmp_path / f"{point}.json"
+        done = vh(*words, "--pose-conf", point, "--json", file)
+        assert done.exit_code == 0, done.output
+        recalls.append(json.loads(file.read_text())["recall"])
+    assert recalls[0] > recalls[1]
 
 
 def test_overlap_decides_not_the_score_and_a_result_may_serve_two_heads():

@@ -140,6 +140,15 @@ def evaluate(
         int | None,
         typer.Option(min=1, show_default="1000, visdrone 500", help="Most results a picture."),
     ] = None,
+    pose_conf: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            show_default="0.7, DirectMHP's",
+            help="For headpose: lowest score of the heads whose recall and poses are judged.",
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, show_default="all cores", help="Threads of the network.")
     ] = None,
@@ -163,6 +172,7 @@ def evaluate(
         "--conf": conf,
         "--iou": iou,
         "--max-det": max_det,
+        "--pose-conf": pose_conf,
     }
     if check_options(protocol or (), pictures):
         evaluate_mot(predictions, truth, classes, json_file, Console(stderr=True))
@@ -181,6 +191,7 @@ def evaluate(
         conf,
         iou,
         max_det,
+        pose_conf,
     )
     notes = Console(stderr=True)
     if not wanted.data.heads:
@@ -218,13 +229,12 @@ def _evaluate_one(
     from vision_heads.cli.eval_heads import finish  # noqa: PLC0415
     from vision_heads.cli.eval_notes import note_data  # noqa: PLC0415
     from vision_heads.data.card import load_split  # noqa: PLC0415
-    from vision_heads.evaluation.protocols import protocol_of  # noqa: PLC0415
 
     card = str(wanted.data.every)
     for option, given in (("--split", wanted.split), ("--protocol", wanted.protocol)):
         if given.heads:
             raise UserError(f"{option} HEAD=... goes with --data HEAD=CARD")
-    rules = protocol_of(wanted.protocol.every or _usual(predictor, head))
+    rules = wanted.rules(wanted.protocol.every or _usual(predictor, head))
     split = wanted.split.every or "val"
     truth = load_split(card, split, images_needed=predictions is None, sizes=wanted.sizes)
     if not truth.samples:

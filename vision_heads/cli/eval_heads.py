@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from vision_heads.data.sample import DataSplit
     from vision_heads.evaluation.heads import Exam
+    from vision_heads.evaluation.protocols import Protocol
     from vision_heads.evaluation.records import Found
     from vision_heads.evaluation.scores import Scores
     from vision_heads.runtime.predictor import Predictor
@@ -101,6 +102,7 @@ class Wanted:
         sizes: of pictures, by name; see `load_split`.
         files: where to write what.
         conf, iou, max_det: of the results.
+        pose_conf: operating point of protocols that judge poses, None for the protocol's own.
     """
 
     data: ByHead
@@ -111,6 +113,16 @@ class Wanted:
     conf: float | None
     iou: float | None
     max_det: int | None
+    pose_conf: float | None
+
+    def rules(self, name: str, *, several: bool = False) -> Protocol:
+        """Return a protocol as it is wanted; of `several`, only those of poses are asked."""
+        from vision_heads.evaluation.protocols import at_confidence, protocol_of  # noqa: PLC0415
+
+        rules = protocol_of(name)
+        if self.pose_conf is None or (several and not rules.poses):
+            return rules
+        return at_confidence(rules, self.pose_conf)
 
 
 def evaluate_heads(predictor: Predictor, model: str, wanted: Wanted, notes: Console) -> None:
@@ -175,7 +187,6 @@ def _exams(spec: ModelSpec, wanted: Wanted, notes: Console) -> list[Exam]:
     """Read every card once; heads come in the model's order."""
     from vision_heads.data.card import load_split  # noqa: PLC0415
     from vision_heads.evaluation.heads import Exam  # noqa: PLC0415
-    from vision_heads.evaluation.protocols import protocol_of  # noqa: PLC0415
     from vision_heads.heads.base import kind_of  # noqa: PLC0415
 
     for name in wanted.data.heads:
@@ -193,7 +204,8 @@ def _exams(spec: ModelSpec, wanted: Wanted, notes: Console) -> list[Exam]:
             continue
         card = wanted.data.heads[head.name]
         key = card, wanted.split.of(head.name, "val")
-        rules = protocol_of(wanted.protocol.of(head.name, kind_of(head.kind).protocol))
+        name = wanted.protocol.of(head.name, kind_of(head.kind).protocol)
+        rules = wanted.rules(name, several=True)
         if head.kind not in rules.kinds:
             raise UserError(
                 f"head {head.name!r} is of kind {head.kind}; {rules.name} scores "
@@ -204,4 +216,8 @@ def _exams(spec: ModelSpec, wanted: Wanted, notes: Console) -> list[Exam]:
             require(loaded[key].samples, f"{card}: the split {key[1]!r} holds no pictures")
             note_data(notes, loaded[key], wanted.sizes or {})
         exams.append(Exam(head, rules, loaded[key]))
+    require(
+        wanted.pose_conf is None or any(exam.rules.poses for exam in exams),
+        "--pose-conf: none of these heads' poses are judged",
+    )
     return exams

@@ -29,7 +29,7 @@ from vision_heads.evaluation.scores import Scores, no_nan
 from vision_heads.geometry.rotations import from_euler, geodesic, to_euler
 
 CONFIDENCE = 0.7
-"""The operating point: results at this score or more."""
+"""DirectMHP's operating point: results at this score or more."""
 IOU = 0.5
 """A result is a head's if they overlap by more than this."""
 FRONTAL = 90.0
@@ -101,11 +101,13 @@ class PoseScores:
             belongs to the bin): how many heads of known pose, how many of them matched, recall
             in percent, and `ERRORS` in degrees.
         detection: COCO's numbers, percent.
+        confidence: lowest score of the results that heads were matched to.
     """
 
     heads: Heads
     groups: dict[str, dict[str, float]]
     detection: dict[str, float]
+    confidence: float = CONFIDENCE
 
     def to_dict(self) -> dict[str, Any]:
         """Return a record for JSON."""
@@ -116,24 +118,27 @@ class PoseScores:
             "posed": rows.pop("all"),
             "yaw_bins": rows,
             "coco": no_nan(self.detection),
-            "operating_point": {"confidence": CONFIDENCE, "iou": IOU},
+            "operating_point": {"confidence": self.confidence, "iou": IOU},
         }
 
 
-def score(split: DataSplit, predictions: Sequence[Found]) -> Scores:
+def score(
+    split: DataSplit, predictions: Sequence[Found], *, confidence: float = CONFIDENCE
+) -> Scores:
     """Score heads and their poses.
 
     Args:
         split: ground truth; `Sample.euler` where labelled, else DirectMHP's angles of
             `Sample.rotations`.
         predictions: one per sample.
+        confidence: the operating point, for recall and errors.
 
     Raises:
         UserError: a result that is matched to a head of known pose has none itself, or
             faster-coco-eval is not installed.
     """
     boxes = coco.score(split, predictions)
-    heads = match_heads(split, predictions)
+    heads = match_heads(split, predictions, confidence)
     lacking = heads.matched & heads.posed & ~np.isfinite(heads.found).all(1)
     require(
         not lacking.any(),
@@ -157,14 +162,16 @@ def score(split: DataSplit, predictions: Sequence[Found]) -> Scores:
         protocol="headpose",
         numbers={name: values[name] for name in NUMBERS},
         units=UNITS,
-        pose=PoseScores(heads, groups, boxes.numbers),
+        pose=PoseScores(heads, groups, boxes.numbers, confidence),
     )
 
 
-def match_heads(split: DataSplit, predictions: Sequence[Found]) -> Heads:
+def match_heads(
+    split: DataSplit, predictions: Sequence[Found], confidence: float = CONFIDENCE
+) -> Heads:
     """Give every labelled head the result it overlaps most at the operating point."""
     rows = [
-        _match_picture(sample, found.best_first(), number)
+        _match_picture(sample, found.best_first(), number, confidence)
         for number, (sample, found) in enumerate(zip(split.samples, predictions, strict=True))
     ]
     if not rows:
@@ -175,11 +182,13 @@ def match_heads(split: DataSplit, predictions: Sequence[Found]) -> Heads:
     return Heads(*(np.concatenate(columns) for columns in zip(*rows, strict=True)))
 
 
-def _match_picture(sample: Sample, found: Found, image: int) -> tuple[NDArray[Any], ...]:
+def _match_picture(
+    sample: Sample, found: Found, image: int, confidence: float
+) -> tuple[NDArray[Any], ...]:
     """Columns of `Heads` for one picture."""
     truth = to_xywh(sample.boxes)
     count = len(truth)
-    usable = np.flatnonzero((found.score >= CONFIDENCE) & (found.label >= 0))
+    usable = np.flatnonzero((found.score >= confidence) & (found.label >= 0))
     table = np.zeros((len(usable) + 1, count))  # the last row stands for no result at all
     table[:-1] = overlaps(found.xywh[usable], truth, np.zeros(count, bool))
     table[:-1][found.label[usable, None] != sample.labels] = 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError
@@ -19,6 +20,7 @@ __all__ = [
     "Found",
     "Protocol",
     "Scores",
+    "at_confidence",
     "protocol_of",
     "score",
 ]
@@ -99,6 +101,21 @@ def protocol_of(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise UserError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+def at_confidence(rules: Protocol, confidence: float) -> Protocol:
+    """Return a protocol of poses with another operating point than DirectMHP's 0.7.
+
+    Args:
+        rules: a protocol that reads poses.
+        confidence: lowest score of the results whose poses are judged.
+
+    Raises:
+        UserError: the protocol has no operating point.
+    """
+    if not rules.poses:
+        raise UserError(f"--pose-conf: {rules.name} judges no poses; it goes with headpose")
+    return replace(rules, score=partial(headpose.score, confidence=confidence))
 
 
 def score(split: DataSplit, predictions: Sequence[Detections | Found], protocol: str) -> Scores:
