@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -80,6 +82,19 @@ def test_a_part_is_cut_out_once_for_each_set_of_heads_and_few_are_kept(tmp_path,
     assert len(opened) == 7
     engine.run(_red_square(1), ["f"])
     assert len(opened) == 7
+
+
+def test_an_engine_is_freed_with_its_last_user(tmp_path):
+    write_model(tmp_path / "m.onnx", heads=("one", "two"))
+    engine = OnnxEngine(tmp_path / "m.onnx", threads=1)
+    engine.run(_red_square(1), ["one"])
+    gone = weakref.ref(engine)
+    gc.disable()  # a cycle would keep it, and its memory, until the next collection
+    try:
+        del engine
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_threads_may_share_an_engine(tmp_path):

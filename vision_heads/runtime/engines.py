@@ -115,12 +115,12 @@ class OnnxEngine:
         self.spec = ModelSpec.from_json(text, str(path))
         self._input, self.batch, self.any_size = self._check_input()
         check_outputs(self.spec, {out.name for out in self._session.get_outputs()}, self.path)
-        self._parts = Parts[Any](self.spec, self._session, self._cut_out)
+        self._parts = Parts[Any](self.spec, self._session)
 
     def run(self, images: Floats, heads: Sequence[str] | None = None) -> dict[str, Floats]:
         """Execute the network; see `Engine.run`. A fixed batch is filled up with zeros."""
         names = output_names(self.spec, heads)
-        session = self._parts.of(heads)
+        session = self._parts.of(heads, self._cut_out)
         return in_batches(images, self.batch, lambda rows: self._run_one(session, rows, names))
 
     def _cut_out(self, outputs: set[str]) -> Any:

@@ -75,7 +75,7 @@ class OpenvinoEngine:
         check_outputs(self.spec, present, self.path)
         self._own = threading.local()
         self._whole = self._compile(self._model)
-        self._parts = Parts[Any](self.spec, self._whole, self._cut_out)
+        self._parts = Parts[Any](self.spec, self._whole)
 
     def run(self, images: Floats, heads: Sequence[str] | None = None) -> dict[str, Floats]:
         """Execute the network; see `vision_heads.runtime.engines.Engine.run`.
@@ -83,7 +83,7 @@ class OpenvinoEngine:
         A fixed batch is filled up with zeros.
         """
         names = output_names(self.spec, heads)
-        compiled = self._parts.of(heads)
+        compiled = self._parts.of(heads, self._cut_out)
         return in_batches(images, self.batch, lambda rows: self._run_one(compiled, rows, names))
 
     def executed_precision(self) -> tuple[dict[str, dict[str, int]], str]:

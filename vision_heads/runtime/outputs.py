@@ -74,11 +74,10 @@ class Parts(Generic[T]):
     Args:
         spec: of the model.
         whole: runs all heads.
-        make: of the names of the outputs that are wanted.
     """
 
-    def __init__(self, spec: ModelSpec, whole: T, make: Callable[[set[str]], T]) -> None:
-        self._spec, self._whole, self._make = spec, whole, make
+    def __init__(self, spec: ModelSpec, whole: T) -> None:
+        self._spec, self._whole = spec, whole
         self._kept: OrderedDict[frozenset[str], T] = OrderedDict()
         self._making = threading.Lock()
 
@@ -86,14 +85,20 @@ class Parts(Generic[T]):
         """Return how many are kept, without the whole."""
         return len(self._kept)
 
-    def of(self, heads: Sequence[str] | None) -> T:
-        """Return what computes these heads and nothing else; None is all of them."""
+    def of(self, heads: Sequence[str] | None, make: Callable[[set[str]], T]) -> T:
+        """Return what computes these heads and nothing else; None is all of them.
+
+        Args:
+            heads: their names.
+            make: makes it, of the names of the wanted outputs. Not kept: an engine that refers to
+                itself would be freed whenever Python tidies up, in whichever thread.
+        """
         wanted = None if heads is None else frozenset(heads)
         if wanted is None or len(wanted) == len(self._spec.heads):
             return self._whole
         with self._making:
             if wanted not in self._kept:
-                self._kept[wanted] = self._make(set(output_names(self._spec, wanted)))
+                self._kept[wanted] = make(set(output_names(self._spec, wanted)))
             self._kept.move_to_end(wanted)
             if len(self._kept) > MAX_PARTS:
                 self._kept.popitem(last=False)
