@@ -167,18 +167,26 @@ class _Encoder:
         with named_errors(path):
             self._drain = _Drain(path)
         self._file = av.open(self._drain, "w", format=kind, options=options)
-        self._stream: Any = self._file.add_stream(codec, rate=25)
-        self._stream.height, self._stream.width = self._size
-        self._stream.pix_fmt = "yuv420p"
         self._base = Fraction(1, TICKS)
-        self._stream.codec_context.time_base = self._stream.time_base = self._base
-        self._stream.codec_context.gop_size = 50
-        if codec == "libx264":
-            self._stream.options = {"preset": PRESET, "crf": "23"}
-        else:
-            self._stream.bit_rate = max(width * height * 6, 400_000)
-        self._stream.codec_context.open()
         self._last = -1
+        try:
+            self._stream = self._start(codec)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _start(self, codec: str) -> Any:
+        stream: Any = self._file.add_stream(codec, rate=25)
+        stream.height, stream.width = height, width = self._size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = stream.time_base = self._base
+        stream.codec_context.gop_size = 50
+        if codec == "libx264":
+            stream.options = {"preset": PRESET, "crf": "23"}
+        else:
+            stream.bit_rate = max(width * height * 6, 400_000)
+        stream.codec_context.open()
+        return stream
 
     def add(self, picture: Pixels, seconds: float) -> None:
         av = require_av()
