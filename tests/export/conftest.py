@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -166,3 +167,14 @@ def graphs(four_heads, tmp_path_factory) -> dict[str, Path]:
     }
     shipped = shutil.copy(assets("weights") / "aerial-n.onnx", folder / "fixed.onnx")
     return {name: file.path for name, file in made.items()} | {"fixed": shipped}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Calibration pictures whose first pixel says which they are."""
+    paths = []
+    for number in range(3):
+        path = tmp_path / f"{number}.png"
+        cv2.imwrite(str(path), np.full((128, 160, 3), 50 * number, np.uint8))
+        paths.append(path)
+    return paths

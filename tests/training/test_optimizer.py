@@ -22,10 +22,10 @@ def test_warm_up_never_takes_more_than_half_of_a_short_run() -> None:
     assert learning_rate(config, 5, 5, 10) == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
 def test_only_weights_of_convolutions_decay(name: str) -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    decayed, plain = make_optimizer(network, OptimizerConfig(name=name)).param_groups
+    decayed, plain, *_ = make_optimizer(network, OptimizerConfig(name=name)).param_groups
     assert [p.ndim for p in decayed["params"]] == [4]
     assert decayed["weight_decay"] > 0 == plain["weight_decay"]
     assert len(plain["params"]) == 3

@@ -95,16 +95,17 @@ class OptimizerConfig(_Strict):
     """How weights move.
 
     Attributes:
-        name: adamw or sgd (Nesterov).
+        name: adamw, sgd (Nesterov) or muon (see `training/muon.py`), which learns more from each
+            picture and takes AdamW's learning rates.
         lr: peak learning rate, for the batch size of the run.
         final: last learning rate as a fraction of the peak; the way there is a cosine.
-        momentum: of SGD, or AdamW's first beta.
+        momentum: of SGD and Muon, or AdamW's first beta.
         weight_decay: on convolution weights only.
         warmup_epochs: linear from 0 to the peak; at least `warmup_steps` steps.
         clip: largest norm of the gradient, 0 for no clipping.
     """
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    name: Literal["adamw", "sgd", "muon"] = "adamw"
     lr: Positive = 2e-3
     final: Fraction = 0.01
     momentum: Fraction = 0.9

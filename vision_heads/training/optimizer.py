@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vision_heads.training.config import OptimizerConfig
+from vision_heads.training.muon import Muon
+
+COLOURS = 3
 
 
 def make_optimizer(
@@ -22,17 +26,36 @@ def make_optimizer(
         config: how.
         others: parameters beside the network's.
     """
-    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    matrices = _matrices(network) if config.name == "muon" else set()
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [p for p in parameters if p.ndim > 1 and p not in matrices],
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if others:
         groups.append({"params": list(others), "weight_decay": 0.0})
+    if config.name == "muon":
+        moved = [p for p in parameters if p in matrices]
+        groups.append({"params": moved, "weight_decay": config.weight_decay, "matrix": True})
+        return Muon(groups, lr=config.lr, momentum=config.momentum)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=True)
+
+
+def _matrices(network: nn.Module) -> set[Tensor]:
+    """Weights that mix channels of hidden layers: not the first, depthwise or last convolutions."""
+    return {
+        module.weight
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d)
+        and (module.groups, module.bias) == (1, None)
+        and module.in_channels > COLOURS
+        and module.weight.requires_grad
+    }
 
 
 def learning_rate(
