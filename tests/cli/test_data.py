@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.data.folders import visdrone_set
+from tests.data.folders import card, text, visdrone_set
 from vision_heads.cli import data
+from vision_heads.data.card import load_split
 from vision_heads.errors import UserError
 
 
@@ -44,8 +46,8 @@ def test_broken_labels_exit_2_counted_and_named(vh, tmp_path):
     report = tmp_path / "report.json"
     result = vh("check", path, "--json", report, "--examples", "1")
     assert result.exit_code == 2
-    for text in ("1 empty-box", "4 bad-annotation", "a.txt: line 2: width", "... and 3 more"):
-        assert text in result.output
+    for words in ("1 empty-box", "4 bad-annotation", "a.txt: line 2: width", "... and 3 more"):
+        assert words in result.output
     assert "--fix clip,drop" in result.output
     assert len(json.loads(report.read_text())["splits"]["train"]["problems"]) == 5
 
@@ -90,6 +92,48 @@ def test_convert_refuses_unknown_words(vh, tmp_path, arguments):
     path = visdrone_set(tmp_path / "in", {"a": ""})
     result = vh("convert", path, tmp_path / "out", *arguments)
     assert isinstance(result.exception, UserError) and "known: " in str(result.exception)
+
+
+def heads_without_labels(folder):
+    """Write a card of synthetic people whose split train lacks every label."""
+    split = load_split("demo-heads", "val")
+    images = [
+        {"id": i, "file_name": s.image.name, "width": s.width, "height": s.height}
+        for i, s in enumerate(split.samples[:2])
+    ]
+    whole = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "head"}]}
+    for name in ("train", "val"):
+        text(folder / f"{name}.json", json.dumps(whole))
+    splits = {
+        name: {"images": str(split.samples[0].image.parent), "annotations": f"{name}.json"}
+        for name in ("train", "val")
+    }
+    return card(folder / "card.yaml", format="coco", path=".", splits=splits)
+
+
+def test_convert_ignores_what_a_model_finds_in_train_alone(vh, tmp_path):
+    path = heads_without_labels(tmp_path / "in")
+    options = ("--to", "coco", "--ignore-found", "headpose-n", "--found-conf", "0.3")
+    result = vh("convert", path, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    found = re.search(r"train: (\d+) finds of headpose-n that no label has", result.output)
+    assert found and int(found[1]) > 4
+    assert f"train: 2 pictures, 0 boxes, {found[1]} ignored areas\n" in result.output
+    assert "val: 2 pictures, 0 boxes\n" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--to", "yolo"), "yolo cannot hold ignored areas"),
+        (("--to", "coco", "--split", "val"), "changes the split train alone"),
+    ],
+)
+def test_convert_says_where_nothing_can_be_ignored(vh, tmp_path, arguments, message):
+    path = heads_without_labels(tmp_path / "in")
+    result = vh("convert", path, tmp_path / "out", *arguments, "--ignore-found", "headpose-n")
+    assert isinstance(result.exception, UserError) and message in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("command", ["check", "convert"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -38,7 +38,14 @@ SplitOption = Annotated[
     list[str] | None,
     typer.Option("--split", "-s", help="Only this split; may be given several times."),
 ]
+TRAIN = "train"
 _EVERY = 500  # pictures between two progress lines when the output is no terminal
+
+
+class _Bars(Protocol):
+    """Shows the progress of one pass over a split; what it returns is called at each step."""
+
+    def __call__(self, split: str, total: int, verb: str = ...) -> Callable[[], None]: ...
 
 
 @data_app.command()
@@ -115,6 +122,17 @@ def convert(
             help="clip: cut boxes off at the border. drop: leave out what is broken.",
         ),
     ] = "",
+    ignore_found: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="In the split train, add an ignored area wherever this model finds what no label "
+            "has: a set that labels only some of its objects teaches to overlook the others.",
+        ),
+    ] = None,
+    found_conf: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Least score of such a find.")
+    ] = 0.2,
 ) -> None:
     """Write a data set in another label format, with a card beside it.
 
@@ -127,6 +145,8 @@ def convert(
         vh data convert visdrone visdrone-coco --to coco
 
         vh data convert my/card.yaml out --to yolo --split train --split val --link
+
+        vh data convert my/faces.yaml faces --to coco --link --ignore-found headpose-n
     """
     from vision_heads.data.card import load_card  # noqa: PLC0415
     from vision_heads.data.convert import TARGETS  # noqa: PLC0415
@@ -136,14 +156,21 @@ def convert(
     target = next((name for name in TARGETS if name == to), None)
     if target is None:
         raise UserError(f"--to: unknown format {to!r}; known: {', '.join(TARGETS)}")
+    source = load_card(card)
+    if ignore_found is not None:
+        _check_ignoring(target, split or source.splits)
     with _progress("writing") as progress:
+        change = None
+        if ignore_found is not None:
+            change = _ignoring(ignore_found, found_conf, progress)
         report = run(
-            load_card(card),
+            source,
             out,
             target,
             split or (),
             link=link,
             fixes=parse_fixes(fix),
+            change=change,
             progress=progress,
         )
     for name, pictures in report.pictures.items():
@@ -154,8 +181,38 @@ def convert(
     typer.echo(f"card: {report.card}")
 
 
+def _check_ignoring(target: str, splits: Collection[str]) -> None:
+    """Refuse --ignore-found where it could do nothing."""
+    if target == "yolo":
+        raise UserError("--ignore-found: yolo cannot hold ignored areas; use --to coco or voc")
+    if TRAIN not in splits:
+        raise UserError(f"--ignore-found: changes the split {TRAIN} alone, and it is not converted")
+
+
+def _ignoring(weights: str, conf: float, progress: _Bars) -> Callable[[DataSplit], DataSplit]:
+    """Return what adds to the split train the areas of a model's finds, and counts them."""
+    from vision_heads.evaluation.unlabelled import ignore_found  # noqa: PLC0415
+    from vision_heads.runtime.predictor import load  # noqa: PLC0415
+
+    predictor = load(weights)
+
+    def change(split: DataSplit) -> DataSplit:
+        # What is measured on stays as it was labelled.
+        if split.split != TRAIN:
+            return split
+        step = progress(split.split, len(split.samples), "searching")
+        marked, unread = ignore_found(split, predictor, conf, progress=lambda *_: step())
+        before, after = (sum(len(s.ignore_boxes) for s in d.samples) for d in (split, marked))
+        typer.echo(f"{TRAIN}: {after - before} finds of {weights} that no label has are ignored")
+        if unread:
+            typer.echo(f"{len(unread)} pictures cannot be read: {unread[0]}", err=True)
+        return marked
+
+    return change
+
+
 @contextlib.contextmanager
-def _progress(verb: str) -> Iterator[Callable[[str, int], Callable[[], None]]]:
+def _progress(verb: str) -> Iterator[_Bars]:
     """Give a maker of progress bars on stderr, or of plain lines when that is no terminal."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
@@ -163,7 +220,7 @@ def _progress(verb: str) -> Iterator[Callable[[str, int], Callable[[], None]]]:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
 
-        def start(split: str, total: int) -> Callable[[], None]:
+        def start(split: str, total: int, verb: str = verb) -> Callable[[], None]:
             task = bars.add_task(f"{verb} {split}", total=total)
             done = 0
 

@@ -65,6 +65,7 @@ def convert(
     *,
     link: bool = False,
     fixes: Collection[Fix] = (),
+    change: Callable[[DataSplit], DataSplit] | None = None,
     progress: Callable[[str, int], Callable[[], None]] | None = None,
 ) -> ConvertReport:
     """Convert some or all splits of a data set.
@@ -81,6 +82,7 @@ def convert(
         link: make symbolic links to the pictures instead of copies.
         fixes: as for training; without any, boxes are written exactly as labelled and labels
             that cannot be carried over are refused.
+        change: called with each split, mended, before it is written; what it returns is written.
         progress: called with a split's name and number of pictures; returns what is called
             after each picture.
 
@@ -103,7 +105,7 @@ def convert(
         )
     report = ConvertReport(out / ("data.yaml" if _plain_yolo(to, read) else "card.yaml"))
     try:
-        for split in read:
+        for split in map(change, read) if change else read:
             step = progress(split.split, len(split.samples)) if progress else None
             _write_split(split, out, to, report, link=link, step=step)
         text = _card_text(card, to, read)
