@@ -103,9 +103,11 @@ def convert(
             f"{card.file}: {read[0].split} and {split.split} have different classes; name the "
             "classes in the card",
         )
+    if change:
+        read = [change(split) for split in read]
     report = ConvertReport(out / ("data.yaml" if _plain_yolo(to, read) else "card.yaml"))
     try:
-        for split in map(change, read) if change else read:
+        for split in read:
             step = progress(split.split, len(split.samples)) if progress else None
             _write_split(split, out, to, report, link=link, step=step)
         text = _card_text(card, to, read)
