@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -190,3 +191,13 @@ def test_what_cannot_be_measured_takes_no_part_in_the_mean(splits):
     assert math.isnan(mean_ap50({"pets": marked["pets"]}))
     text = json.dumps(records({"pets": marked["pets"]}, "m.onnx"), allow_nan=False)
     assert json.loads(text)["mean"] == {"AP50": None}
+
+
+@pytest.mark.parametrize("rules", ["coco", "headpose"])
+def test_what_is_not_installed_is_said_before_any_picture_is_looked_at(splits, monkeypatch, rules):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    fake = Fake(splits)
+    exam = next(e for e in exams(splits) if e.rules.name == rules)
+    with pytest.raises(UserError, match=r"need faster-coco-eval: pip install"):
+        score_heads(fake, [exam])
+    assert not fake.passes

@@ -120,14 +120,21 @@ def _row(
     }
 
 
-def _count(split: DataSplit, found: FoundTable) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Let faster-coco-eval match and accumulate; its summary assumes fixed bins and is not used."""
+def check_ready() -> None:
+    """Raise `UserError` where the library that counts is not installed."""
     try:
-        from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415
+        import faster_coco_eval  # noqa: F401, PLC0415
     except ImportError as error:
         raise UserError(
-            'the coco protocol needs faster-coco-eval: pip install "vision-heads[train]"'
+            'COCO\'s numbers need faster-coco-eval: pip install "vision-heads[train]"'
         ) from error
+
+
+def _count(split: DataSplit, found: FoundTable) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Let faster-coco-eval match and accumulate; its summary assumes fixed bins and is not used."""
+    check_ready()
+    from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415
+
     images = [
         {"id": i + 1, "width": s.width, "height": s.height} for i, s in enumerate(split.samples)
     ]

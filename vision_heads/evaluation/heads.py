@@ -78,6 +78,9 @@ def score_heads(
     Raises:
         UserError: see `predict_heads` and the protocols.
     """
+    for exam in exams:
+        # Said now, not after an hour of pictures.
+        exam.rules.check_ready()
     jobs = [
         Job(
             exam.head,

@@ -41,6 +41,7 @@ class Protocol:
         recall: which of its numbers says how much is found when as much as counts is taken.
         lone_class: a model's and a data set's only class match whatever they are called.
         poses: it reads head poses.
+        check_ready: raises `UserError` where something it needs is not installed.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Protocol:
     recall: str
     lone_class: bool = False
     poses: bool = False
+    check_ready: Callable[[], None] = lambda: None
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -68,6 +70,7 @@ PROTOCOLS: dict[str, Protocol] = {
             (),
             coco.score,
             "AR100",
+            check_ready=coco.check_ready,
         ),
         Protocol(
             "visdrone",
@@ -90,6 +93,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "recall",
             lone_class=True,  # DirectMHP's labels call a head "person"
             poses=True,
+            check_ready=coco.check_ready,
         ),
     )
 }
