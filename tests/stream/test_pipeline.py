@@ -99,6 +99,7 @@ def test_a_dead_camera_and_a_slow_output_do_not_slow_the_others():
     begin = time.monotonic()
     pipeline.stop()
     assert time.monotonic() - begin < 4  # although "hung" does not come back
+    assert pipeline.stuck() == ["hung"]
     hung.set()
     assert len(out.indices("good")) > 50
     assert 1 < len(out.indices("slow")) < 10
