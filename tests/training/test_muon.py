@@ -9,6 +9,7 @@ from vision_heads.spec import HeadSpec, ModelSpec  # noqa: E402
 from vision_heads.training.config import OptimizerConfig  # noqa: E402
 from vision_heads.training.muon import RMS, Muon, orthogonal  # noqa: E402
 from vision_heads.training.optimizer import make_optimizer  # noqa: E402
+from vision_heads.training.state import _flatten, _unflatten  # noqa: E402
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (32, 288), (128, 16), (1, 9)])
@@ -47,6 +48,34 @@ def test_vectors_move_as_with_adamw() -> None:
             parameter.grad = (start + 1).sin() * (step - 1.5)
             optimizer.step()
     assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_saved_and_restored_state_goes_on_bit_for_bit() -> None:
+    def made() -> tuple[list[torch.nn.Parameter], Muon]:
+        generator = torch.Generator().manual_seed(3)
+        shapes = ((8, 4, 3, 3), (8,))
+        weights = [torch.nn.Parameter(torch.randn(s, generator=generator)) for s in shapes]
+        return weights, Muon(
+            [{"params": weights[:1], "matrix": True}, {"params": weights[1:]}], 0.1
+        )
+
+    def go(weights: list[torch.nn.Parameter], optimizer: Muon, steps: int) -> None:
+        for _ in range(steps):
+            for weight in weights:
+                weight.grad = weight.detach().sin()
+            optimizer.step()
+
+    whole, optimizer = made()
+    go(whole, optimizer, 5)
+    first, optimizer = made()
+    go(first, optimizer, 2)
+    tensors, groups = _flatten(optimizer.state_dict())
+    second, resumed = made()
+    for weight, value in zip(second, first, strict=True):
+        weight.data.copy_(value.data)
+    resumed.load_state_dict(_unflatten(tensors, groups))
+    go(second, resumed, 3)
+    assert all(torch.equal(a, b) for a, b in zip(whole, second, strict=True))
 
 
 def test_hidden_layers_alone_are_matrices_and_nothing_is_forgotten() -> None:

@@ -95,8 +95,7 @@ class OptimizerConfig(_Strict):
     """How weights move.
 
     Attributes:
-        name: adamw, sgd (Nesterov) or muon (see `training/muon.py`), which learns more from each
-            picture and takes AdamW's learning rates.
+        name: adamw, sgd (Nesterov) or muon (see `training/muon.py`; AdamW's learning rates suit).
         lr: peak learning rate, for the batch size of the run.
         final: last learning rate as a fraction of the peak; the way there is a cosine.
         momentum: of SGD and Muon, or AdamW's first beta.
