@@ -113,6 +113,17 @@ def test_sources_of_the_command_line_and_a_token_of_a_file(tiny, tmp_path):
     assert "hunter2" not in said and TOKEN not in said and "Traceback" not in said
 
 
+def test_a_camera_that_hangs_does_not_crash_the_end(tiny):
+    """It accepts and never answers; FFmpeg's thread is still there when Python ends."""
+    pytest.importorskip("av", reason="the stream extra is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/live"
+        service = Service("--weights", tiny, "--source", url)
+        connection, _ = server.accept()
+        assert service.end(signal.SIGTERM) == 0, service.lines
+        connection.close()
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_others_are_served_with_a_token_only(host):
     line = refused("--host", host)

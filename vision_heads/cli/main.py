@@ -92,6 +92,16 @@ def _run() -> None:
         raise UserError(f"{error.filename}: {error.strerror}") from error
 
 
+def _leave(code: int) -> None:
+    """Exit; at once if a thread still hangs in FFmpeg, which crashes a Python that winds down."""
+    reader = sys.modules.get("vision_heads.stream.reader")
+    if reader is not None and reader.stuck():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main() -> None:
     """Run `vh`; set VH_DEBUG=1 to see the traceback behind a one-line error."""
     try:
@@ -100,7 +110,9 @@ def main() -> None:
         if os.environ.get("VH_DEBUG"):
             traceback.print_exc()
         print(f"vh: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        _leave(2)
     except KeyboardInterrupt:
         print("vh: interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        _leave(130)
+    except SystemExit as end:  # typer's, with a number
+        _leave(int(end.code or 0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -232,11 +231,6 @@ def stream(
     stopped = run(pipeline, found, options, say=_say, window=window, stats=stats, counts=counts)
     _print_report(pipeline, counts)
     code = _exit_code(pipeline, found, stopped)
-    if pipeline.stuck():
-        # Everything is written; the interpreter must not end before such a thread does.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
     if code:
         raise typer.Exit(code)
 

@@ -167,14 +167,6 @@ class Pipeline:
         for guard in self.guards:
             guard.close()
 
-    def stuck(self) -> list[str]:
-        """Return the sources whose thread is still in a read or a connection, after `stop`.
-
-        FFmpeg asks Python from such a thread whether to go on, and a process whose interpreter
-        has ended by then crashes: programs leave by `os._exit` while there are any.
-        """
-        return [name for name, reader in self._readers.items() if reader.is_alive()]
-
     def stats(self) -> dict[str, dict[str, Any]]:
         """Return each source's counts; see `Counters.to_dict`.
 

@@ -19,6 +19,16 @@ STEADY = 5.0
 """Seconds after which a connection counts as good: attempts start quickly again when it is lost."""
 
 
+def stuck() -> list[str]:
+    """Return the sources of this process whose thread is still in a read or a connection.
+
+    FFmpeg asks Python from such a thread whether to go on, and a process whose interpreter has
+    ended by then crashes: after `Pipeline.stop`, programs leave by `os._exit` while there are any.
+    """
+    readers = [thread for thread in threading.enumerate() if isinstance(thread, Reader)]
+    return [reader.source for reader in readers]
+
+
 class Reader(threading.Thread):
     """Puts a source's frames into its lane.
 
@@ -43,6 +53,7 @@ class Reader(threading.Thread):
         fail: Callable[[BaseException], None],
     ) -> None:
         super().__init__(name=f"vh-read-{lane.name}", daemon=True)
+        self.source = lane.name
         self._lane, self._opener, self._settings, self._report = lane, opener, settings, report
         self._fail = fail
         self._stopping = threading.Event()
