@@ -40,6 +40,14 @@ def test_a_clean_set_exits_0_and_writes_what_was_asked_for(vh, tmp_path):
     assert cv2.imread(str(sheet)) is not None
 
 
+def test_a_report_may_lie_in_a_folder_named_in_brackets(vh, tmp_path):
+    path = visdrone_set(tmp_path / "in", {"a": "1,1,10,10,1,1,0,0"})
+    place = tmp_path / "run [old] [/b]"
+    result = vh("check", path, "--json", place / "r.json", "--sheet", place / "s.png")
+    assert result.exit_code == 0, result.output
+    assert f"report: {place / 'r.json'}\ncontact sheet: {place / 's.png'}\n" in result.output
+
+
 def test_broken_labels_exit_2_counted_and_named(vh, tmp_path):
     lines = {"a": "1,1,10,0,1,1,0,0\n1,1,x,1,1,1,0,0", "b": "".join(["1,1,2,2,1,[99],0,0\n"] * 3)}
     path = visdrone_set(tmp_path / "in", lines)
@@ -134,6 +142,13 @@ def test_convert_says_where_nothing_can_be_ignored(vh, tmp_path, arguments, mess
     result = vh("convert", path, tmp_path / "out", *arguments, "--ignore-found", "headpose-n")
     assert isinstance(result.exception, UserError) and message in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_score_of_finds_needs_a_model(vh, tmp_path):
+    path = visdrone_set(tmp_path / "in", {"a": ""})
+    result = vh("convert", path, tmp_path / "out", "--to", "coco", "--found-conf", "0.3")
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception) == "--found-conf: goes with --ignore-found WEIGHTS"
 
 
 @pytest.mark.parametrize("command", ["check", "convert"])

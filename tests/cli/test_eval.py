@@ -93,6 +93,11 @@ def test_coco_numbers_have_their_names(app, card, tmp_path):
         (("--predictions", "results", "--protocol", "voc"), "unknown protocol 'voc'"),
         (("--predictions", "results"), "size unknown"),
         (("--predictions", "results", "--split", "test"), "no 'test'"),
+        (("--predictions", "results", "--conf", "0.5"), "--conf goes with a model"),
+        (("--predictions", "results", "--iou", "0.5"), "--iou goes with a model"),
+        (("--predictions", "results", "--max-det", "9"), "--max-det goes with a model"),
+        (("--predictions", "results", "--head", "x"), "--head goes with a model"),
+        (("--predictions", "results", "--threads", "1"), "--threads goes with a model"),
         (("--predictions", "nowhere", "--sizes", "sizes.csv"), "nowhere: no such file"),
     ],
 )
@@ -184,6 +189,18 @@ def test_reproduces_pycocotools_on_the_head_pose_fixture(app, fixtures_dir, tmp_
     assert [record[name] for name in names.split()] == pytest.approx(
         [100 * one for one in stats], abs=1e-3
     )
+
+
+@pytest.mark.parametrize(("name", "lost"), [("kept.json", False), ("kept", True)])
+def test_poses_that_are_not_kept_are_said(app, fixtures_dir, tmp_path, name, lost):
+    pytest.importorskip("faster_coco_eval")
+    place = fixtures_dir / "headpose_eval"
+    card = tmp_path / "card.yaml"
+    card.write_text(f"format: coco\npath: {place}\nsplits: {{val: {{annotations: gt.json}}}}\n")
+    words = ("--predictions", place / "pred.json", "--save-predictions", tmp_path / name)
+    done = run(app, "--data", card, "--protocol", "headpose", *words)
+    assert done.exit_code == 0, done.output
+    assert ("submission files hold no head poses" in done.output) == lost
 
 
 def test_what_is_odd_is_counted_on_screen(app, card, tmp_path):

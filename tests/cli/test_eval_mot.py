@@ -71,12 +71,23 @@ def test_one_file_has_one_row(app, tracks, tmp_path):
     assert " a " in done.output and " all " not in done.output
 
 
+def test_names_of_sequences_are_no_markup(app, tmp_path):
+    pytest.importorskip("trackers")
+    for folder in ("gt", "found"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "street [red].txt").write_text(f"1,1,{BOX},1,1,1\n")
+    words = ("--predictions", tmp_path / "found", "--truth", tmp_path / "gt")
+    assert "street [red]" in run(app, "--protocol", "mot", *words).output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("aerial-n",), "a model does not go with --protocol mot"),
         (("--data", "visdrone"), "--data does not go with --protocol mot"),
         (("--conf", "0.5"), "--conf does not go with"),
+        (("--threads", "2"), "--threads does not go with"),
+        (("--provider", "cpu"), "--provider does not go with"),
         (("--protocol", "coco"), "--protocol mot: scores tracks only"),
         (("--classes", "car"), "--classes: 'car' is not a class number of the truth's"),
     ],

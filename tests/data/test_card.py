@@ -114,6 +114,19 @@ def test_a_folder_is_no_card_but_does_not_hide_a_shipped_one(tmp_path, monkeypat
     assert load_card("visdrone").format == "visdrone"
 
 
+def test_a_home_that_nobody_has_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"^card: ~nobody-at-all/c\.yaml: "):
+        load_card("~nobody-at-all/c.yaml")
+    picture(tmp_path / "images/a.png")
+    place = {"images": "~nobody-at-all/images"}
+    path = card(tmp_path / "c.yaml", format="yolo", names=["cat"], splits={"train": place})
+    with pytest.raises(UserError, match=r"c\.yaml: splits: ~nobody-at-all/images: "):
+        load_split(path, "train")
+    card(path, format="yolo", path="~nobody-at-all", names=["cat"], splits={"train": {}})
+    with pytest.raises(UserError, match=r"c\.yaml: path: ~nobody-at-all: "):
+        load_split(path, "train")
+
+
 def test_a_link_back_up_is_not_followed_for_ever(tmp_path):
     path = visdrone_set(tmp_path / "set", {"a": "", "b": ""})
     images = tmp_path / "set/train/images"

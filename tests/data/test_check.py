@@ -138,6 +138,15 @@ def test_the_sheet_shows_faulty_pictures_first_and_leaves_out_corrupt_ones(tmp_p
     assert _chosen(split, 4)[0].image_id == "p7"
 
 
+def test_the_sheet_shows_poses():
+    (sample,) = load_split("demo-heads", "val").samples[:1]
+    split = DataSplit("heads", "val", ("head",), (1,), [sample])
+    (posed,) = split_sheet(split)
+    sample.rotations = None
+    (plain,) = split_sheet(split)
+    assert (posed != plain).any()
+
+
 def test_clip_cuts_boxes_off_and_leaves_the_input_alone():
     boxes = [[-5, 2, 10, 40], [1, 1, 5, 5]]
     areas = np.array([400, 7], np.float32)

@@ -165,3 +165,9 @@ def test_real_head_pose_labels_read_without_a_problem(shared_data, tmp_path):
     assert split.problems == []
     assert sum(len(s.boxes) for s in split.samples) == len(whole["annotations"])
     assert np.allclose(sample.boxes[0], [x, y, x + w, y + h], atol=1e-3)
+
+
+def test_a_name_that_is_too_long_is_a_missing_picture(tmp_path):
+    long = {"id": 1, "file_name": "a" * 300 + ".png", "width": 40, "height": 30}
+    path = one(tmp_path, [], images=[long])
+    assert [problem.kind for problem in load_split(path, "train").problems] == ["missing-image"]

@@ -283,6 +283,16 @@ def test_broken_biwi_files_are_named(tmp_path, changed, message):
     assert message in problem.detail
 
 
+def test_listed_biwi_pictures_have_their_poses_in_one_folder(tmp_path):
+    biwi(tmp_path)
+    text(tmp_path / "list.txt", "hpdb/01/frame_00003_rgb.png\n")
+    place = {"images": "list.txt", "annotations": "hpdb/01"}
+    path = card(tmp_path / "c.yaml", format="biwi", splits={"val": place})
+    split = load_split(path, "val")
+    assert split.problems == []
+    assert len(split.samples[0].boxes) == 1
+
+
 def test_a_mirror_image_is_no_rotation(tmp_path):
     file = biwi(tmp_path)
     text(tmp_path / "hpdb/01/frame_00003_pose.txt", "-1 0 0 0 1 0 0 0 1 0 0 1000")
@@ -330,7 +340,9 @@ def test_heads_are_read_and_marked_ones_not_judged(tmp_path):
 
 def test_broken_lines_and_boxes_are_named(tmp_path):
     boxes = [person([1, 2, 5]), person([1, 2, 0, 5]), {"tag": "dog", "hbox": [1, 2, 3, 4]}]
-    lines = [{"ID": "1,a", "gtboxes": boxes}, "{", {"ID": "1,a", "gtboxes": []}]
+    boxes += [{"tag": ["person"], "hbox": [1, 2, 3, 4]}]
+    deep = '{"ID": "1,a", "gtboxes":' + "[" * 100_000 + "]" * 100_000 + "}"
+    lines = [{"ID": "1,a", "gtboxes": boxes}, "{", deep, {"ID": "1,a", "gtboxes": []}]
     split = load_split(crowdhuman(tmp_path, [*lines, {"ID": "gone", "gtboxes": []}]), "train")
     found = {(problem.kind, problem.detail.split(":")[0]) for problem in split.problems}
     assert found == {
@@ -339,6 +351,7 @@ def test_broken_lines_and_boxes_are_named(tmp_path):
         ("empty-box", "box 2 (1,a.png)"),
         ("bad-annotation", "line 2"),
         ("bad-annotation", "line 3"),
+        ("bad-annotation", "line 4"),
         ("missing-image", "labelled by " + str(tmp_path / "train.odgt")),
     }
 

@@ -123,3 +123,15 @@ def test_real_voc_folders_read_without_a_problem(shared_data, tmp_path, folder, 
     objects = sum(file.read_text().count("<object>") for file in files)
     found = sum(len(s.boxes) + len(s.ignore_boxes) for s in split.samples)
     assert (split.names, split.problems, found) == (names, [], objects)
+
+
+def test_endings_in_capitals_and_spaces_around_names(tmp_path):
+    picture(tmp_path / "images/a.PNG")
+    voc(tmp_path / "ann/a.XML", voc_object(" cat ", (1, 1, 9, 9)))
+    place = {"images": "images", "annotations": "ann"}
+    for names in (None, ["cat "]):
+        fields = {"names": names} if names else {}
+        path = card(tmp_path / "c.yaml", format="voc", splits={"train": place}, **fields)
+        split = load_split(path, "train")
+        assert split.problems == []
+        assert split.samples[0].labels.tolist() == [0]

@@ -119,3 +119,54 @@ def test_names_are_needed(tmp_path):
     path = card(tmp_path / "c.yaml", format="yolo", splits={"train": {"images": "images"}})
     with pytest.raises(UserError, match="names: YOLO labels hold only numbers"):
         load_split(path, "train")
+
+
+def test_endings_in_capitals_are_endings(tmp_path):
+    picture(tmp_path / "images/a.PNG")
+    text(tmp_path / "labels/a.TXT", "0 0.5 0.5 0.5 0.5")
+    path = card(tmp_path / "data.yaml", train="images", names=["cat"])
+    split = load_split(path, "train")
+    assert (split.unlabelled, split.problems) == (0, [])
+    assert len(split.samples[0].boxes) == 1
+
+
+def test_a_number_at_the_end_of_a_picture_s_name_is_no_flag(tmp_path):
+    for seed, stem in enumerate(("photo", "photo 0", "photo 1", "other")):
+        picture(tmp_path / f"images/{stem}.png", seed=seed)
+    text(tmp_path / "ids.txt", "photo 1\nother -1\n")
+    place = {"images": "images", "ids": "ids.txt"}
+    path = card(tmp_path / "c.yaml", format="yolo", names=["cat"], splits={"train": place})
+    split = load_split(path, "train")
+    assert [sample.image_id for sample in split.samples] == ["other", "photo 1"]
+    assert split.problems == []
+
+
+@pytest.mark.parametrize("again", ["images/a.png", "./images/a.png"])
+def test_a_picture_that_is_listed_twice_is_named_once(tmp_path, again):
+    picture(tmp_path / "images/a.png")
+    text(tmp_path / "list.txt", f"images/a.png\n{again}\n")
+    split = load_split(card(tmp_path / "data.yaml", train="list.txt", names=["cat"]), "train")
+    (problem,) = split.problems
+    assert (problem.kind, problem.detail) == ("duplicate-image", "is in the split 2 times")
+    assert problem.file == tmp_path / "images/a.png"
+
+
+def test_listed_pictures_of_two_folders_do_not_share_labels(tmp_path):
+    for seed, place in enumerate("ab"):
+        picture(tmp_path / f"images/{place}/1.png", seed=seed)
+        text(tmp_path / f"labels/{place}/1.txt", "0 0.5 0.5 0.5 0.5")
+    text(tmp_path / "labels/1.txt", "0 0.5 0.5 0.5 0.5")
+    text(tmp_path / "list.txt", "images/a/1.png\nimages/b/1.png\n")
+    place = {"images": "list.txt"}
+    path = card(tmp_path / "c.yaml", format="yolo", names=["cat"], splits={"train": place})
+    assert [len(sample.boxes) for sample in load_split(path, "train").samples] == [1, 1]
+    place["annotations"] = "labels"
+    card(path, format="yolo", names=["cat"], splits={"train": place})
+    with pytest.raises(UserError, match=r"1\.png and .*1\.png would both have the labels"):
+        load_split(path, "train")
+
+
+def test_a_line_that_is_too_long_for_a_name_is_a_missing_picture(tmp_path):
+    text(tmp_path / "list.txt", "a.png " + "10,20,30,40,0 " * 40)
+    split = load_split(card(tmp_path / "data.yaml", train="list.txt", names=["cat"]), "train")
+    assert [problem.kind for problem in split.problems] == ["missing-image"]

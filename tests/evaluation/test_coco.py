@@ -80,6 +80,27 @@ def test_equals_pycocotools(seed):
         assert got[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
 
 
+def test_equal_scores_go_by_the_ids_of_the_pictures_as_in_pycocotools():
+    """The split lists pictures by name; COCO's programs go through them by id."""
+    _, _, split, found = random_scene(3, pictures=6, classes=4, objects=40, found=150)
+    expected = pycocotools_numbers(split, found)
+    for number, sample in enumerate(split.samples):
+        sample.image_id = 10 + number
+    order = [4, 1, 5, 0, 3, 2]
+    split.samples = [split.samples[i] for i in order]
+    got = score(split, [found[i] for i in order], "coco").numbers
+    for name, value in expected.items():
+        assert got[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
+
+
+def test_boxes_beyond_all_measure_are_false_ones_without_a_warning(recwarn):
+    sample = picture("a", [(10, 10, 40, 40, 1, 1)])
+    far = (1e200, 1e200, 5, 5, 0.5, 1)
+    got = score(split_of([sample]), [results([far, (10, 10, 40, 40, 0.3, 1)])], "coco").numbers
+    assert got["AP50"] == pytest.approx(50, abs=1e-6)
+    assert not recwarn.list
+
+
 def unpack(found):
     return found.xywh, found.score, found.label
 

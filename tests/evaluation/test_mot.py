@@ -4,6 +4,7 @@ import json
 import math
 import random
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -307,6 +308,13 @@ def test_sequences_have_an_end(tmp_path):
     (tmp_path / "gt" / "a" / "seqinfo.ini").write_text("[Sequence]\nseqLength=many\n")
     with pytest.raises(UserError, match=r"seqinfo\.ini: seqLength: "):
         score(tmp_path)
+
+
+def test_the_end_is_known_in_the_folder_of_the_ground_truth_too(tmp_path, monkeypatch):
+    pytest.importorskip("trackers")
+    sequence(tmp_path, "a", [f"1,1,{BOX}"], [f"1,1,{BOX}"], frames=5)
+    monkeypatch.chdir(tmp_path / "gt" / "a" / "gt")
+    assert score_mot(tmp_path / "found" / "a.txt", Path("gt.txt")).frames == 5
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.evaluation.scenes import picture, random_scene, results, split_of
 from vision_heads.errors import UserError
@@ -33,6 +36,28 @@ def test_a_plot_that_cannot_be_written_is_a_mistake(tmp_path):
     _, _, split, found = random_scene(2)
     with pytest.raises(UserError, match=r"pr\.png: cannot be written"):
         write_plots(score(split, found, "visdrone"), tmp_path)
+
+
+def test_names_of_classes_are_neither_formulas_nor_markup(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    split = split_of([picture("a", [(0, 0, 10, 10, 1, 1)])], classes=2)
+    split = replace(split, names=("light [red] $a^$", "[/b]"))
+    scores = score(split, [results([(0, 0, 10, 10, 0.6, 1)])], "visdrone")
+    write_plots(scores, tmp_path)
+    Console(width=200).print(classes_table(scores))
+    shown = capsys.readouterr().out
+    assert "light [red] $a^$" in shown and "[/b]" in shown
+
+
+def test_a_pose_plot_that_cannot_be_written_is_a_mistake(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("faster_coco_eval")
+    sample = picture("a", [(0, 0, 10, 10, 1, 1)])
+    sample.euler = np.zeros((1, 3))
+    one = replace(results([(0, 0, 10, 10, 0.9, 1)]), euler=np.ones((1, 3)))
+    (tmp_path / "yaw.png").mkdir()
+    with pytest.raises(UserError, match=r"yaw\.png: cannot be written"):
+        write_plots(score(split_of([sample], classes=1), [one], "headpose"), tmp_path)
 
 
 def test_figures_name_each_class_that_has_objects():

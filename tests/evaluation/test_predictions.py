@@ -132,6 +132,12 @@ def test_a_name_of_two_pictures_is_refused(tmp_path):
         read_predictions(file, split_of(samples))
 
 
+def test_a_picture_that_is_there_twice_is_not_taken_for_one_of_the_two(tmp_path):
+    split = split_of([picture("a", []), picture("a", [])])
+    with pytest.raises(UserError, match="2 pictures are called 'a'"):
+        read_predictions(write_json(tmp_path, [entry()]), split)
+
+
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
@@ -226,6 +232,12 @@ def test_sizes_as_other_programs_write_them(tmp_path):
     file = tmp_path / "sizes.csv"
     file.write_bytes(b'\xef\xbb\xbffile_name,"width",height\r\nval/a.b.jpg,10.0, 20 \r\n\r\n')
     assert read_sizes(file) == {"a.b.jpg": (10, 20), "a.b": (10, 20)}
+
+
+def test_sizes_of_names_with_a_dot_but_no_ending(tmp_path):
+    file = tmp_path / "sizes.csv"
+    file.write_text("frame.0001,10,20\nframe.0002,30,40\n")
+    assert read_sizes(file) == {"frame.0001": (10, 20), "frame.0002": (30, 40)}
 
 
 def test_pictures_of_another_size_than_given_are_named():

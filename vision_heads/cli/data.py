@@ -39,6 +39,7 @@ SplitOption = Annotated[
     typer.Option("--split", "-s", help="Only this split; may be given several times."),
 ]
 TRAIN = "train"
+FOUND_CONF = 0.2
 _EVERY = 500  # pictures between two progress lines when the output is no terminal
 
 
@@ -90,10 +91,10 @@ def check(
     _print_report(console, report, examples)
     if json_file:
         _write(json_file, json.dumps(report.to_dict(), indent=1).encode())
-        console.print(f"report: {json_file}", soft_wrap=True, highlight=False)
+        console.print(f"report: {json_file}", soft_wrap=True, highlight=False, markup=False)
     if sheet:
         _write_sheet(sheet, read)
-        console.print(f"contact sheet: {sheet}", soft_wrap=True, highlight=False)
+        console.print(f"contact sheet: {sheet}", soft_wrap=True, highlight=False, markup=False)
     if not report.clean:
         console.print(
             "broken: mend the above, or train with --fix clip,drop (docs/data.md says what it does)"
@@ -131,8 +132,9 @@ def convert(
         ),
     ] = None,
     found_conf: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Least score of such a find.")
-    ] = 0.2,
+        float | None,
+        typer.Option(min=0.01, max=1, show_default="0.2", help="Least score of such a find."),
+    ] = None,
 ) -> None:
     """Write a data set in another label format, with a card beside it.
 
@@ -159,10 +161,13 @@ def convert(
     source = load_card(card)
     if ignore_found is not None:
         _check_ignoring(target, split or source.splits)
+    elif found_conf is not None:
+        raise UserError("--found-conf: goes with --ignore-found WEIGHTS")
     with _progress("writing") as progress:
         change = None
         if ignore_found is not None:
-            change = _ignoring(ignore_found, found_conf, progress)
+            conf = FOUND_CONF if found_conf is None else found_conf
+            change = _ignoring(ignore_found, conf, progress)
         report = run(
             source,
             out,

@@ -173,6 +173,8 @@ def evaluate(
         "--iou": iou,
         "--max-det": max_det,
         "--pose-conf": pose_conf,
+        "--threads": threads,
+        "--provider": provider,
     }
     if check_options(protocol or (), pictures):
         evaluate_mot(predictions, truth, classes, json_file, Console(stderr=True))
@@ -182,6 +184,10 @@ def evaluate(
     require(data, "give --data CARD")
     if (model is None) == (predictions is None):
         raise UserError("give either a model or --predictions PATH")
+    if model is None:
+        for option in ("--head", "--conf", "--iou", "--max-det", "--threads", "--provider"):
+            given = pictures[option]
+            require(given is None, f"{option} goes with a model: results are scored as they are")
     wanted = Wanted(
         by_head("--data", data or ()),
         by_head("--split", split or ()),

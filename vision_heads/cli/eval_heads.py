@@ -86,6 +86,9 @@ class Files:
         if self.predictions is not None:
             write_predictions(self.predictions, truth, found)
             note(notes, f"results are in {self.predictions}")
+            posed = any(picture.euler is not None for picture in found)
+            if posed and self.predictions.suffix.lower() != ".json":
+                note(notes, "submission files hold no head poses; a .json keeps them")
         if self.plots is not None:
             from vision_heads.evaluation.plots import write_plots  # noqa: PLC0415
 

@@ -87,6 +87,7 @@ def _note(scores: MotScores, predictions: Path, notes: Console) -> None:
 
 def _table(scores: MotScores) -> Table:
     from rich import box  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     from vision_heads.evaluation.mot import PERCENT  # noqa: PLC0415
@@ -99,7 +100,7 @@ def _table(scores: MotScores) -> Table:
     rows = {**scores.sequences, "all": scores.numbers} if len(scores.sequences) > 1 else None
     for label, row in (rows or scores.sequences).items():
         cells = [_cell(row[name], name in PERCENT) for name in _SHOWN]
-        table.add_row(label, *cells)
+        table.add_row(escape(label), *cells)
     return table
 
 

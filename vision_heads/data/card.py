@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vision_heads.data.formats import FORMATS, read
-from vision_heads.data.formats.base import Part, Source
-from vision_heads.data.formats.faults import box_problems
+from vision_heads.data.formats.base import Part, Source, expanded
+from vision_heads.data.formats.faults import box_problems, listed_again
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.paths import assets
@@ -127,11 +127,11 @@ class Card(BaseModel):
         Raises:
             UserError: it is not there; says where it was looked for and how to get it.
         """
-        path = Path(self.path).expanduser()
+        path = expanded(self.path, f"{self.file}: path")
         places = [path] if path.is_absolute() else [self.file.resolve().parent / path]
         base = os.environ.get(DATA_VARIABLE)
         if base and not path.is_absolute():
-            places.append(Path(base).expanduser() / path)
+            places.append(expanded(base, f"${DATA_VARIABLE}") / path)
         if self.foreign and not path.is_absolute():
             places.append(Path.cwd() / path)
         for place in places:
@@ -186,7 +186,7 @@ def card_names() -> list[str]:
 
 
 def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path, "card")
     if path.is_file():
         return path
     name = str(name_or_path)
@@ -295,7 +295,7 @@ def _source(
     def inside(text: str | None) -> Path | None:
         if text is None:
             return None
-        path = root / Path(text).expanduser()
+        path = root / expanded(text, f"{card.file}: splits")
         # Exporters of data.yaml write "../train/images" and mean the card's own folder.
         if card.foreign and not path.exists() and text.startswith("../"):
             path = root / text[3:]
@@ -360,7 +360,7 @@ def _merge(card: Card, split: str, parts: list[Part], root: Path) -> DataSplit:
         _renamed(card, first.names),
         card.category_ids or first.category_ids,
         samples,
-        [problem for part in parts for problem in part.problems],
+        listed_again(samples, [problem for part in parts for problem in part.problems]),
         card.terms,
         sum(part.unlabelled for part in parts),
     )

@@ -331,7 +331,7 @@ def _chosen(split: DataSplit, count: int) -> list[Sample]:
 def _drawn(sample: Sample, names: Sequence[str], width: int) -> NDArray[np.uint8]:
     import cv2  # noqa: PLC0415
 
-    from vision_heads.media.draw import class_color, draw_boxes  # noqa: PLC0415
+    from vision_heads.media.draw import class_color, draw_axes, draw_boxes  # noqa: PLC0415
 
     image = read_image(sample.image)
     scale = width / image.shape[1]
@@ -341,4 +341,7 @@ def _drawn(sample: Sample, names: Sequence[str], width: int) -> NDArray[np.uint8
     labels = [names[label] for label in sample.labels] + ignored
     colors = [class_color(int(label)) for label in sample.labels] + [_GREY] * len(ignored)
     boxes = np.concatenate([sample.boxes, sample.ignore_boxes]) * np.float32(scale)
-    return draw_boxes(small, boxes, labels, colors)  # type: ignore[arg-type]
+    drawn = draw_boxes(small, boxes, labels, colors)  # type: ignore[arg-type]
+    if sample.rotations is None:
+        return drawn
+    return draw_axes(drawn, boxes[: len(sample.boxes)], sample.rotations)

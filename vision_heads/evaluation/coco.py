@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ def score(split: DataSplit, predictions: Sequence[Found]) -> Scores:
     Raises:
         UserError: faster-coco-eval is not installed.
     """
+    split, predictions = _by_id(split, predictions)
     found = FoundTable.of([picture.best_first() for picture in predictions])
     found = found[found.label >= 0]
     truth = Truth.stack([Truth.of_sample(s, i) for i, s in enumerate(split.samples)])
@@ -63,6 +65,15 @@ def score(split: DataSplit, predictions: Sequence[Found]) -> Scores:
         curves(split.names, *_judged(found, truth), objects),
         confusion(split.names, found, truth),
     )
+
+
+def _by_id(split: DataSplit, predictions: Sequence[Found]) -> tuple[DataSplit, Sequence[Found]]:
+    """Bring pictures into the order of their ids if these are numbers: it ranks equal scores."""
+    samples = split.samples
+    if not all(isinstance(sample.image_id, int) for sample in samples):
+        return split, predictions
+    order = sorted(range(len(samples)), key=lambda i: int(samples[i].image_id))
+    return replace(split, samples=[samples[i] for i in order]), [predictions[i] for i in order]
 
 
 def _judged(found: FoundTable, truth: Truth) -> tuple[FoundTable, NDArray[np.int8]]:

@@ -85,10 +85,10 @@ def overlaps(
     """Return (N, M) overlaps of xywh boxes; the order of the sums decides the last bit."""
     x, y, w, h = found.T[:, :, None]
     tx, ty, tw, th = truth.T[:, None, :]
-    wide = np.minimum(x + w, tx + tw) - np.maximum(x, tx)
-    high = np.minimum(y + h, ty + th) - np.maximum(y, ty)
-    common = np.where((wide > 0) & (high > 0), wide * high, 0.0)
     with np.errstate(over="ignore"):  # a box of 1e300 px is a false one like any other
+        wide = np.minimum(x + w, tx + tw) - np.maximum(x, tx)
+        high = np.minimum(y + h, ty + th) - np.maximum(y, ty)
+        common = np.where((wide > 0) & (high > 0), wide * high, 0.0)
         area = w * h
     whole = np.where(ignore, area, area + tw * th - common)
     shares: NDArray[np.float64] = np.divide(

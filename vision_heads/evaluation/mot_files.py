@@ -190,7 +190,7 @@ def _truths(path: Path) -> dict[str, Path]:
 
 def _length(truth: Path) -> int | None:
     """Frames of a sequence, of the seqinfo.ini that lies in its folder."""
-    file = truth.parent.parent / "seqinfo.ini"
+    file = truth.absolute().parent.parent / "seqinfo.ini"  # "gt.txt" names no folder
     if truth.name != "gt.txt" or not file.is_file():
         return None
     info = configparser.ConfigParser()

@@ -50,8 +50,16 @@ def write_plots(scores: Scores, folder: str | Path, split: DataSplit | None = No
     if scores.pose is not None:
         from vision_heads.evaluation.pose_plots import write_pose_plots  # noqa: PLC0415
 
-        files += write_pose_plots(scores.pose, folder, split)
+        try:
+            files += write_pose_plots(scores.pose, folder, split)
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from error
     return files
+
+
+def _plain(name: str) -> str:
+    """Return a class name as matplotlib shows it unchanged: a pair of $ would be a formula."""
+    return name.replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -81,7 +89,7 @@ def pr_figure(curves: Curves) -> Any:
     area = 100 * curves.precision.mean(axis=1)
     order = [i for i in np.argsort(-area, kind="stable") if curves.objects[i]]
     for i in order:
-        label = f"{curves.names[i]} {area[i]:.1f}"
+        label = f"{_plain(curves.names[i])} {area[i]:.1f}"
         _line(axes, curves.recall, curves.precision[i], label, len(order))
     mean = curves.mean_precision
     axes.plot(
@@ -97,7 +105,7 @@ def f1_figure(curves: Curves) -> Any:
     best = curves.f1.max(axis=1)
     order = [i for i in np.argsort(-best, kind="stable") if curves.objects[i]]
     for i in order:
-        label = f"{curves.names[i]} {best[i]:.2f}"
+        label = f"{_plain(curves.names[i])} {best[i]:.2f}"
         _line(axes, curves.confidence, curves.f1[i], label, len(order))
     mean, at = curves.mean_f1, curves.best_confidence
     label = f"mean {mean.max():.2f} at confidence {at:.2f}"
@@ -129,7 +137,7 @@ def _finish(axes: Any, x: str, y: str, title: str) -> None:
 
 def confusion_figure(confusion: Confusion) -> Any:
     """Return a matplotlib figure: rows are the truth, shaded by their share of the row."""
-    names = [*confusion.names, "background"]
+    names = [*map(_plain, confusion.names), "background"]
     side = min(16.0, 3.5 + 0.55 * len(names))
     figure, axes = _figure(side + 1, side)
     total = np.maximum(1, confusion.counts.sum(axis=1, keepdims=True))

@@ -209,7 +209,9 @@ class _Pictures:
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self._files = [sample.image for sample in samples]
-        self._by_id = {_key(sample.image_id): i for i, sample in enumerate(samples)}
+        count = Counter(sample.image_id for sample in samples)
+        # A picture that is in the split twice has no id of its own.
+        self._by_id = {_key(s.image_id): i for i, s in enumerate(samples) if count[s.image_id] == 1}
         self._by_name: dict[int | str, set[int]] = {}
         for i, sample in enumerate(samples):
             for name in (sample.image.name, sample.image.stem, str(sample.image_id)):
@@ -363,7 +365,9 @@ def read_sizes(path: str | Path) -> dict[str, tuple[int, int]]:
         if not name:
             raise UserError(f"{where}: name: empty")
         size = (_pixels(row[1], where, "width"), _pixels(row[2], where, "height"))
-        for key in dict.fromkeys((name, Path(name).stem if Path(name).suffix else name)):
+        # "frame.0001" has no ending, and "frame" is the stem of none of its like.
+        ending = Path(name).suffix.lower() in IMAGE_SUFFIXES
+        for key in dict.fromkeys((name, Path(name).stem if ending else name)):
             if sizes.setdefault(key, size) != size:
                 raise UserError(f"{where}: name: {name!r} has another size on an earlier line")
     return sizes

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vision_heads.evaluation.headpose import PoseScores
@@ -66,7 +67,7 @@ def classes_table(scores: Scores) -> Table:
         table.add_column(name.replace("AP_", ""), justify="right", no_wrap=True)
     for label, row in scores.classes.items():
         cells = [f"{row[c]:,.0f}" if c in _COUNTS else _percent(row[c]) for c in columns]
-        table.add_row(label, *cells)
+        table.add_row(escape(label), *cells)
     return table
 
 
@@ -91,7 +92,7 @@ def heads_table(marked: Mapping[str, Marked]) -> Table:
         error = [_percent(figures["mae"])] if posed else []
         rules, truth = one.exam.rules, one.exam.truth
         data = f"{truth.name} {truth.split}"
-        row = (name, rules.name, data, pictures, *cells, rules.recall, *error)
+        row = (name, rules.name, escape(data), pictures, *cells, rules.recall, *error)
         table.add_row(*row, end_section=number == len(marked))
     table.add_row("mean", "", "", "", "", _percent(mean_ap50(marked)))
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -170,6 +171,24 @@ def parallel(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return [result for chunk in pool.map(work, chunks) for result in chunk]
+
+
+def expanded(path: str | Path, where: str) -> Path:
+    """Return a path with the home folder for its "~"; `UserError` if there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{where}: {path}: {error}") from error
+
+
+def is_there(file: Path) -> bool:
+    """Say whether there is such a file; none has a name that is too long for one."""
+    try:
+        return file.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def read_json(file: Path) -> Any:

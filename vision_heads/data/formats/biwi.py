@@ -57,7 +57,8 @@ def read(source: Source) -> Part:
 def _pose_file(image: Path, source: Source) -> Path:
     folder = image.parent
     if source.annotations is not None and source.images is not None:
-        folder = source.annotations / folder.relative_to(source.images)
+        inside = folder.is_relative_to(source.images)  # no folder when the pictures are listed
+        folder = source.annotations / (folder.relative_to(source.images) if inside else ".")
     return folder / (image.stem.removesuffix(_PICTURE) + _POSE)
 
 

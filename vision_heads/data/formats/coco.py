@@ -21,6 +21,7 @@ from vision_heads.data.formats.base import (
     LARGEST,
     Part,
     Source,
+    is_there,
     parallel,
     picture_size,
     read_json,
@@ -139,7 +140,7 @@ def _image(
     problems: list[Problem] = []
     stated = _stated_size(entry)
     size = None
-    if image.is_file():
+    if is_there(image):
         size = picture_size(image, problems)
         if size and stated and size != stated:
             said, real = (f"{w}x{h}" for w, h in (stated, size))

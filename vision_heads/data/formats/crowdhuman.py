@@ -92,7 +92,7 @@ def _lines(file: Path) -> list[str]:
 def _entry(line: str) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     good = (
         isinstance(entry, dict)
@@ -110,7 +110,7 @@ def _rows(entries: list[Any], where: str) -> Rows:
     problems: list[tuple[ProblemKind, str]] = []
     for number, entry in enumerate(entries, 1):
         tag = entry.get("tag") if isinstance(entry, dict) else None
-        if tag not in {"person", "mask"}:
+        if tag not in ("person", "mask"):  # a tag may be a list, which no set can be asked for
             problems.append(("unknown-class", f"{where}: box {number}: tag {tag!r}"))
             continue
         name = "hbox" if tag == "person" else "fbox"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,17 @@ def _repeated(
     same &= (boxes[order[1:]] == boxes[order[:-1]]).all(1)
     repeated[order[1:][same]] = True
     return repeated
+
+
+def listed_again(samples: Sequence[Sample], problems: list[Problem]) -> list[Problem]:
+    """Return the problems, with one more for each picture that a split names twice unreported."""
+    known = {problem.file for problem in problems if problem.kind == "duplicate-image"}
+    count = Counter(sample.image for sample in samples)
+    return problems + [
+        Problem("duplicate-image", image, f"is in the split {number} times")
+        for image, number in count.items()
+        if number > 1 and image not in known
+    ]
 
 
 def box_problems(part: Part) -> list[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,8 @@ from vision_heads.data.formats.base import (
     Part,
     Rows,
     Source,
+    expanded,
+    is_there,
     parallel,
     picture_size,
     require_sizes,
@@ -103,10 +105,15 @@ def label_path(image: Path, source: Source, folder: Path, suffix: str) -> Path:
     return folder / inside.with_suffix(suffix)
 
 
-def _listed_stem(line: str) -> str:
-    """Return the name in a line of an id file; VOC's per-class lists add a flag to each name."""
-    first, _, flag = line.rpartition(" ")
-    return (first.strip() if flag in {"-1", "0", "1"} and first else line).replace("\\", "/")
+def _listed_stem(line: str, stems: Collection[str]) -> str:
+    """Return the name in a line of an id file; VOC's per-class lists add a flag to each name.
+
+    A picture of `stems` may be called "photo 1": then that is no flag.
+    """
+    whole = line.replace("\\", "/")
+    first, _, flag = whole.rpartition(" ")
+    flagged = flag in {"-1", "0", "1"} and first and whole not in stems
+    return _stem(first.strip() if flagged else whole)
 
 
 def _stem(relative: str) -> str:
@@ -119,11 +126,27 @@ def _listed_images(listing: Path, root: Path) -> list[tuple[Path, bool]]:
     """Return the pictures a .txt names, relative to the list's folder or to the data set."""
     found = []
     for line in read_lines(listing):
-        name = Path(line).expanduser()
+        name = expanded(line, str(listing))
         near = [listing.parent / name, root / name]
-        image = next((path for path in near if path.is_file()), near[0])
-        found.append((image, image.is_file()))
+        image = next((path for path in near if is_there(path)), near[0])
+        found.append((image, is_there(image)))
     return found
+
+
+def _unshared(pairs: list[Pair], listing: Path) -> list[Pair]:
+    """Return the pairs; refuse pictures of two folders whose name would give both one's labels.
+
+    A list says no folder that the pictures' folders could be looked up below the labels from.
+    """
+    owner: dict[Path, Path] = {}
+    for pair in pairs:
+        other = owner.setdefault(pair.label, pair.image)
+        require(
+            other == pair.image or other.resolve().parent == pair.image.resolve().parent,
+            f"{listing}: {other} and {pair.image} would both have the labels {pair.label}; "
+            "leave annotations out, or let images name a folder",
+        )
+    return pairs
 
 
 def pair_files(
@@ -152,14 +175,15 @@ def pair_files(
         require(labels, "a folder of labels is needed")
         label_of = partial(label_path, source=source, folder=cast(Path, labels), suffix=suffix)
     if images is not None and images.suffix.lower() == ".txt" and images.is_file():
-        return [Pair(i, label_of(i), there) for i, there in _listed_images(images, source.root)]
+        listed = _listed_images(images, source.root)
+        return _unshared([Pair(i, label_of(i), there) for i, there in listed], images)
     there = images is not None and images.is_dir()
     require(there or not source.images_needed, _no_pictures(images))
     folder = images if images is not None else source.root
     names = walk(folder, IMAGE_SUFFIXES) if there else []
     stems = {_stem(name) for name in names}
     if source.ids is not None:
-        wanted = {_stem(_listed_stem(line)) for line in read_lines(source.ids)}
+        wanted = {_listed_stem(line, stems) for line in read_lines(source.ids)}
         names = [name for name in names if _stem(name) in wanted]
         lacking = wanted - stems
     elif labels is not None and labels.is_dir():
@@ -173,6 +197,18 @@ def pair_files(
         image = folder / f"{stem}.jpg"
         pairs.append(Pair(image, label_of(image), False))
     return pairs
+
+
+def label_bytes(label: Path) -> bytes:
+    """Return what a label file holds; its ending may be in capitals, as a picture's may.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return label.read_bytes()
+    except FileNotFoundError:
+        return label.with_suffix(label.suffix.upper()).read_bytes()
 
 
 RowsOf = Callable[[Pair, Size, list[Problem]], Rows | None]
@@ -316,7 +352,7 @@ def _read_labels(
 ) -> Rows | None:
     """Return what the label file says; None where there is none and none is needed."""
     try:
-        rows = parse(pair.label.read_bytes(), size)
+        rows = parse(label_bytes(pair.label), size)
     except FileNotFoundError:
         if unlabelled:
             return None

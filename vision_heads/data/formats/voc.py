@@ -14,7 +14,7 @@ from functools import partial
 from xml.etree import ElementTree
 
 from vision_heads.data.formats.base import BadLabelsError, Part, Rows, Source, parallel
-from vision_heads.data.formats.folders import Pair, pair_files, read_folder
+from vision_heads.data.formats.folders import Pair, label_bytes, pair_files, read_folder
 from vision_heads.data.sample import OTHER, REGION, ProblemKind
 from vision_heads.errors import require
 
@@ -32,7 +32,8 @@ def read(source: Source) -> Part:
     """
     pairs = _pairs(source)
     names = source.names or tuple(sorted(class_names(pairs)))
-    index = {name: number for number, name in enumerate(names)}
+    # Spaces around a name in the files are none of it, so neither are those in the card.
+    index = {name.strip(): number for number, name in enumerate(names)}
     ids = tuple(range(len(names)))
     read_file = partial(parse, index=index)
     return read_folder(source, pairs, read_file, names, ids, place_word="object")
@@ -54,7 +55,7 @@ def class_names(pairs: list[Pair]) -> set[str]:
 
     def names(pair: Pair) -> set[str]:
         try:
-            root = ElementTree.fromstring(pair.label.read_bytes())
+            root = ElementTree.fromstring(label_bytes(pair.label))
         except (OSError, *_NOT_XML):
             return set()
         found = {(item.findtext("name") or "").strip() for item in root.iter("object")}
