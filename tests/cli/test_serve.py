@@ -139,6 +139,7 @@ def test_others_are_served_with_a_token_only(host):
         (("--heads", "nothing"), "nothing"),
         (("--track", "nothing"), "unknown tracker"),
         (("--shapes", "zones.yaml"), "add --track"),
+        (("--shapes", "zones.yaml", "--track", "off"), "add --track"),
         (("--transport", "pigeon"), "transport"),
         (("--host", "192.0.2.1", "--token-file", "TOKEN"), "cannot listen"),
         (
@@ -164,6 +165,27 @@ def test_a_port_in_use():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert "cannot listen" in refused("--port", str(taken.getsockname()[1]))
+
+
+def test_two_services_that_start_at_once_do_not_get_one_port():
+    """The second one is told so before it loads its model, and not by a traceback after that."""
+    from vision_heads.serve.server import open_socket
+
+    with (
+        open_socket("127.0.0.1", 0) as first,
+        pytest.raises(UserError, match="cannot listen: Address already in use"),
+    ):
+        open_socket("127.0.0.1", first.getsockname()[1])
+
+
+def test_lines_at_heads_that_do_not_run_would_count_nothing(tmp_path):
+    pytest.importorskip("trackers", reason="the track extra is not installed")
+    write_model(tmp_path / "two.onnx", heads=("low", "high"))
+    shapes = tmp_path / "shapes.yaml"
+    shapes.write_text("lines: [{name: a, points: [[0, 0], [9, 9]], heads: [high]}]")
+    words = ("--weights", str(tmp_path / "two.onnx"), "--heads", "low", "--track", "bytetrack")
+    says = refused("--port", "0", *words, "--shapes", str(shapes))
+    assert says == f"{shapes}: lines.0.heads: no head 'high'; there are: low"
 
 
 @pytest.mark.parametrize("missing", ["python_multipart", "websockets"])

@@ -19,6 +19,7 @@ from tests.runtime.tiny_onnx import picture, write_model
 from vision_heads.cli import stream as command
 from vision_heads.errors import UserError
 from vision_heads.media.video import find_videos, open_video
+from vision_heads.stream.run import _signals
 
 pytest.importorskip("av")
 app = typer.Typer()
@@ -117,6 +118,14 @@ def test_a_damaged_file_is_used_up_to_the_damage_and_reported(place):
         (["a.mp4", "--video", "o.webm"], "videos are written as"),
         (["a.mp4", "--video", "a.mp4"], "--video a.mp4: is the source a too"),
         (["a.mp4", "--jsonl", "x", "--csv", "x"], "--csv x: is --jsonl too"),
+        (["a.mp4", "--stats", "a.mp4"], "--stats a.mp4: is the source a too"),
+        (["a.mp4", "--jsonl", "x", "--stats", "x"], "--stats x: is --jsonl too"),
+        (["a.mp4", "--stats", "other.mp4"], "results would replace it"),
+        (["a.mp4", "--jsonl", "m.onnx"], "--jsonl m.onnx: is a file that this run reads too"),
+        (["list.txt", "--csv", "list.txt"], "--csv list.txt: is a file that this run reads too"),
+        (["list.txt", "--video", "o.mp4"], "--video o-left.mp4: is the source left too"),
+        (["list.txt", "--mot", "o.txt", "--csv", "o-left.txt"], "--mot o-left.txt: is --csv too"),
+        (["a.mp4", "--mot", "."], ".: is no name of a file"),
         (["a.mp4", "--jsonl", "m.onnx/x"], "cannot be written"),
         (["a.mp4", "--max-fps", "0"], "max_fps must be above 0"),
         (["a.mp4", "--transport", "pigeon"], "transport must be tcp or udp"),
@@ -126,9 +135,32 @@ def test_a_damaged_file_is_used_up_to_the_damage_and_reported(place):
     ],
 )
 def test_mistakes_are_found_before_any_work(place, args, message):
+    Path("o-left.mp4").write_bytes(Path("a.mp4").read_bytes())
+    Path("list.txt").write_text("left=o-left.mp4\na.mp4\n")
+    before = {path: path.read_bytes() for path in Path().iterdir()}
     done = CliRunner().invoke(app, ["stream", "--weights", "m.onnx", *args])
     assert isinstance(done.exception, UserError), done.output
     assert message in str(done.exception) and "secret" not in str(done.exception)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("stats", ["a.mp4/x", "folder"])
+def test_counts_that_cannot_be_written_are_found_out_before_the_first_frame(place, stats):
+    Path("folder").mkdir()
+    done = vh("a.mp4", "--jsonl", "o.jsonl", "--stats", stats)
+    assert isinstance(done.exception, UserError) and "cannot be written" in str(done.exception)
+    assert not Path("o.jsonl").read_text() and not list(Path().glob(".*.new"))
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_reported(place):
+    Path("pics").mkdir()
+    for number in range(3):
+        cv2.imwrite(f"pics/{number}.png", square(number))
+    Path("pics/1.png").write_bytes(b"no picture")
+    done = vh("pics", "--jsonl", "o.jsonl")
+    assert done.exit_code == 2 and "1 of 3 pictures cannot be read" in done.output
+    frames = [json.loads(line)["frame"] for line in Path("o.jsonl").read_text().splitlines()]
+    assert frames == [0, 2]
 
 
 def test_without_a_screen_show_says_so(place, monkeypatch):
@@ -182,6 +214,17 @@ def test_a_signal_finishes_the_files_and_they_play(place, number):
     assert 10 < len(records) < 2000
     frames, source = frames_of(place / "o.mp4")
     assert len(frames) == len(records) and source.end.reason == "finished"
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_at_once_whichever_it_is(first):
+    both = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in both]
+    with _signals() as received:
+        signal.raise_signal(first)
+        assert received == [first]
+        assert [signal.getsignal(number) for number in both] == [signal.SIG_DFL] * 2
+    assert [signal.getsignal(number) for number in both] == before
 
 
 def test_a_source_that_hangs_does_not_hold_up_the_end(place):

@@ -221,9 +221,14 @@ def test_a_bomb_is_refused_before_it_is_decoded(client_of, monkeypatch):
             "multipart/form-data; boundary=x",
             400,
         ),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\nx\r\n--x--\r\n',
+            "multipart/form-data; boundary=x; charset=undefined",
+            400,
+        ),
         (b"image=x", "application/x-www-form-urlencoded", 415),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_bodies_that_hold_no_picture(client_of, engine, body, kind, status):
     headers = {"Content-Type": kind} if kind else {}

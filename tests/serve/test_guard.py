@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
+from tests.serve import conftest
 from tests.serve.conftest import jpeg, red_square
 from vision_heads.serve.limits import Limits
+from vision_heads.serve.server import make_server
 
 TOKEN = "correct-horse-battery"
 HOST = "http://127.0.0.1:8000"
@@ -204,6 +208,21 @@ def test_a_body_that_does_not_come_is_not_waited_for(service_of):
     with raw(service.port, head.encode()) as connection:
         answer = connection.recv(4096)
     assert b" 408 " in answer and time.monotonic() - begin < 8
+
+
+def test_connections_by_which_no_request_comes_are_closed(service_of, engine, monkeypatch):
+    """Else a few silent ones would take the places of everybody, and nobody needs a token."""
+    monkeypatch.setattr(conftest, "make_server", partial(make_server, patience=0.3))
+    service = service_of()
+    engine.gate.clear()
+    with service.client() as client, ThreadPoolExecutor(1) as pool:
+        picture = {"image": ("x.jpg", jpeg(red_square()))}
+        answer = pool.submit(client.post, "/v1/detect", files=picture)
+        for beginning in (b"", b"GET /healthz HTTP/1.1\r\nHost: "):
+            with raw(service.port, beginning) as connection:
+                assert connection.recv(100) == b""
+        engine.gate.set()
+        assert answer.result().status_code == 200  # who only waits for an answer gets it
 
 
 def test_a_client_that_leaves_halfway_troubles_nobody(service_of):

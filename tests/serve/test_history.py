@@ -41,6 +41,16 @@ def test_rate_falls_when_frames_stop():
     assert history.frames == 20
 
 
+def test_a_clock_that_is_set_back_does_not_stop_the_rate():
+    clock = Clock()
+    history = History(clock)
+    for begin in (5000, 1000):
+        for number in range(20):
+            clock.now = begin + number / 10
+            history.add(seen(clock.now, 1))
+        assert history.fps == pytest.approx(10)
+
+
 def test_delays_are_from_decoding_to_here():
     clock = Clock()
     history = History(clock)

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from tests.serve.conftest import Running, until
 from vision_heads.serve.limits import Limits
-from vision_heads.serve.live import UNDER_WAY
+from vision_heads.serve.live import UNDER_WAY, LivePage
 
 
 @pytest.fixture
@@ -118,13 +118,17 @@ def test_news_come_at_once(service, moving_square):
 
 
 def test_nonsense_ends_the_connection_and_nothing_else(service):
-    wrong = ("{", "[]", "5", '{"watch": 5}', '{"width": "x"}', "[" * 5000, "x" * 70_000)
+    wrong = (
+        *("{", "[]", "5", '{"watch": 5}', '{"width": "x"}', '{"width": 1e999}', b"{}"),
+        *("[" * 5000, "x" * 70_000),
+    )
     for nonsense in wrong:
         with open_live(service) as socket:
             socket.send(nonsense)
-            with pytest.raises(ConnectionClosed):
+            with pytest.raises(ConnectionClosed) as caught:
                 for _ in range(200):
                     socket.recv(timeout=10)
+            assert caught.value.rcvd is not None, "a fault of ours cut it off"
     with service.client() as client:
         assert client.get("/healthz").status_code == 200
 
@@ -165,8 +169,13 @@ def test_the_end_of_the_service_is_told(service):
         assert caught.value.rcvd.code == 1001
 
 
-def test_removed_cameras_are_forgotten(service):
-    with service.client() as client:
+def test_removed_cameras_are_forgotten(service, monkeypatch):
+    pages = []
+    run = LivePage.run
+    monkeypatch.setattr(LivePage, "run", lambda page: pages.append(page) or run(page))
+    with service.client() as client, open_live(service) as socket:
+        frames(socket, 4)
         client.delete("/v1/streams/one")
         client.delete("/v1/streams/two")
-    assert service.app.state.streams.channels() == []
+        assert service.app.state.streams.channels() == []
+        until(lambda: not pages[0]._last, "a page that is open still holds their last frames")

@@ -205,6 +205,21 @@ def test_watchers_are_limited_and_seats_are_given_back(service, moving_square):
         assert records_of(client, "gate", "frame", 1)
 
 
+def test_a_watcher_whose_request_does_not_end_is_let_go(service_of, moving_square, capfd):
+    service = service_of(limits=Limits(seconds=0.3))
+    with service.client() as client:
+        add(client, moving_square.url)
+    head = (
+        f"GET /v1/streams/gate/events HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\n"
+        "Content-Length: 10\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.port), 10) as connection:
+        connection.sendall(head.encode())
+        while connection.recv(4096):
+            pass
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_removing_a_stream_lets_its_watchers_go(service, moving_square):
     with service.client() as client:
         add(client, moving_square.url)
@@ -236,13 +251,14 @@ def test_there_are_only_so_many_streams(service, moving_square):
         ({"url": ""}, 422, "url"),
         ({}, 422, "url"),
         ({"url": "rtsp://gate/x", "path": "/etc/passwd"}, 422, "path"),
+        ({"url": "rtsp://gate/x", f"rtsp://{USER}:{PASSWORD}@gate/": 1}, 422, "rtsp://***@gate/"),
         ({"url": 5}, 422, "url"),
         ({"url": f"rtsp://{USER}:{PASSWORD}@127.0.0.1/", "name": "x" * 61}, 422, "name"),
         ({"url": f"rtsp://{USER}:{PASSWORD}@127.0.0.1/", "name": "a\x1bb"}, 422, "name"),
         ({"url": f"file://{USER}:{PASSWORD}@/x"}, 422, "file://"),
         ({"url": [f"rtsp://{USER}:{PASSWORD}@127.0.0.1/"]}, 422, "url"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_may_not_be_added(client_of, body, status, says):
     client = client_of()

@@ -159,6 +159,18 @@ def test_videos_keep_the_times_of_their_source(tmp_path, live, suffix):
     assert source.end.reason == "finished", source.end
 
 
+def test_a_clock_that_goes_back_squeezes_nothing_together(tmp_path):
+    """Recordings that are put together begin again at 0: in the video one follows the other."""
+    pytest.importorskip("av")
+    output = VideoFiles(tmp_path / "a.mp4", ["gate"], False)
+    for index, moment in enumerate([0, 0.04, 0.08, 5.0, 0.0, 0.04, 4.0, 3.99, 0.5, 0.6]):
+        output.frame(seen(index, moment))
+    output.close()
+    frames = [frame.time for frame in open_video(find_videos([str(tmp_path / "a.mp4")])[0])]
+    wanted = [0, 0.04, 0.08, 5.0, 5.04, 5.08, 9.04, 9.04, 9.08, 9.18]
+    assert frames == pytest.approx(wanted, abs=0.0011)
+
+
 def test_what_is_drawn_is_in_the_video_whatever_its_size(tmp_path):
     pytest.importorskip("av")
     output = VideoFiles(tmp_path / "a.mp4", ["gate", "yard"], False)
@@ -362,6 +374,26 @@ def test_what_a_receiver_refuses_for_good_is_kept_and_the_next_goes_on(tmp_path)
 def test_webhooks_are_http(tmp_path):
     with pytest.raises(UserError, match="webhooks are http or https"):
         Webhook("ftp://u:pw@x", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://[::1/hidden", "http://[::1: the host or port"),
+        ("http://me:hidden@h:abc/x", "http://h:abc: the host or port"),
+        ("http://hooks..example.org/hidden", "http://hooks..example.org: the host or port"),
+        (f"http://{'a' * 64}.org/hidden", "the host or port"),
+        ("http:///hidden", "names no host"),
+        ("http://h/hidd\u00e4n", "http://h: the webhook has spaces or letters"),
+        ("http://h/hid den", "http://h: the webhook has spaces or letters"),
+        ("http://h/x?hidden=\u00e4", "http://h: the webhook has spaces or letters"),
+    ],
+)
+def test_webhooks_that_nothing_can_be_sent_to_are_found_out_at_once(tmp_path, url, says):
+    with pytest.raises(UserError, match="webhook") as raised:
+        Webhook(url, tmp_path / "spool")
+    assert says in str(raised.value) and "hid" not in str(raised.value)
+    assert not (tmp_path / "spool").exists()
 
 
 def _until(condition, seconds=10.0):

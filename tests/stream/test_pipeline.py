@@ -3,17 +3,19 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from tests.stream.fakes import Collect, FakeEngine, FakeSource, openers, request, until
 from vision_heads.errors import UserError
 from vision_heads.media.frames import End
+from vision_heads.stream.analytics import Chain
 from vision_heads.stream.guard import OutputBrokenError
 from vision_heads.stream.pipeline import Pipeline
 from vision_heads.stream.reader import stuck
 from vision_heads.stream.seen import Event
-from vision_heads.stream.settings import Settings
+from vision_heads.stream.settings import Pace, Settings
 
 QUICK = Settings(retry_first=0.02, retry_most=0.05)
 
@@ -172,6 +174,29 @@ def test_stride_and_max_fps():
         assert pipeline.stats()["a"]["skipped"] == 20 - len(wanted)
 
 
+def test_a_clock_that_goes_back_leaves_nothing_out():
+    """Recordings that are put together begin again at 0: their frames are due as before."""
+    pace = Pace(Settings(max_fps=5))
+    times = [n / 10 for n in range(50)] * 2
+    assert [index for index, at in enumerate(times) if pace.takes(index, at)] == list(
+        range(0, 100, 2)
+    )
+    trembling = Pace(Settings(max_fps=5))
+    assert [t for t in (0.0, 0.2, 0.19, 0.3, 0.4) if trembling.takes(0, t)] == [0.0, 0.2, 0.4]
+
+
+def test_a_camera_whose_clock_ran_ahead_goes_on_when_it_is_back():
+    out = Collect()
+    fast = FakeSource("cam", 100, live=True, end=End("failed", "gone"))  # 4 s in an instant
+    second = FakeSource("cam", 10_000, live=True, interval=0.01)
+    pipeline = start(outputs=[out], settings=replace(QUICK, max_fps=50))
+    pipeline.add("cam", True, openers([fast, second]))
+    until(lambda: len([s for s in out.seen.get("cam", []) if s.frame.index >= 100]) > 5, 3.0)
+    pipeline.stop()
+    times = [seen.frame.time for seen in out.seen["cam"] if seen.frame.index >= 100]
+    assert times[0] >= 3.96 and all(later > time for time, later in pairwise(times))
+
+
 def test_sources_come_and_go():
     out = Collect()
     pipeline = start(outputs=[out])
@@ -188,6 +213,17 @@ def test_sources_come_and_go():
     pipeline.add("a", True, opener)
     until(lambda: len(out.indices("a")) > count)
     pipeline.stop()
+
+
+def test_a_name_that_is_taken_leaves_the_hooks_of_its_source_alone():
+    made = []
+    pipeline = start(hooks=[lambda name: made.append(name) or Chain([])])
+    source = FakeSource("a", 10_000, live=True, interval=0.01)
+    pipeline.add("a", True, lambda: source)
+    with pytest.raises(UserError, match="already"):
+        pipeline.add("a", True, lambda: source)
+    pipeline.stop()
+    assert made == ["a"]
 
 
 def test_an_output_that_fails_is_told_once_and_the_others_go_on():

@@ -228,7 +228,10 @@ def test_what_is_remembered_does_not_grow(kind):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"kind": "sort"}, {"start": 1.5}, {"confirm": 0}, {"lost": 0.0}, {"reset": -1.0}],
+    [
+        *({"kind": "sort"}, {"start": 1.5}, {"confirm": 0}),
+        *({"lost": 0.0}, {"lost": float("inf")}, {"reset": -1.0}),
+    ],
 )
 def test_settings_are_checked(wrong):
     with pytest.raises(UserError, match=str(next(iter(wrong.values())))):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vision_heads.cli import options as opt
+from vision_heads.cli.stream_track import OFF
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from vision_heads.serve.app import Plan
-    from vision_heads.spec import ModelSpec
     from vision_heads.stream.analytics import Analytics
 
 _HELP = """Serve detection over HTTP, and a page to watch cameras on.
@@ -230,6 +230,7 @@ def _plan(
 ) -> Plan:
     import cv2  # noqa: PLC0415
 
+    from vision_heads.cli.stream_track import class_names  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
     from vision_heads.runtime.engines import (  # noqa: PLC0415
@@ -257,6 +258,7 @@ def _plan(
     engine = open_engine(file, threads=threading.threads, provider=provider)
     for line in describe_run(engine):
         typer.echo(f"vh: {line}", err=True)
+    request = make_request(engine, DecodeOptions(conf, iou), heads=_listed(heads))
     return plans.Plan(  # type: ignore[no-any-return]
         engine,
         plans.model_name(str(file)),
@@ -267,8 +269,8 @@ def _plan(
         rules=StreamRules(**rules),
         options=OpenOptions(transport=transport),  # type: ignore[arg-type]
         settings=Settings(max_fps=max_fps),
-        request=make_request(engine, DecodeOptions(conf, iou), heads=_listed(heads)),
-        analytics=_analytics(track, shapes, engine.spec),
+        request=request,
+        analytics=_analytics(track, shapes, class_names(engine.spec, request)),
         parallel=threading.parallel,
         largest=batch,
         report=lambda line: typer.echo(f"vh: {line}", err=True),
@@ -276,7 +278,11 @@ def _plan(
     )
 
 
-def _analytics(track: str | None, file: Path | None, spec: ModelSpec) -> Analytics | None:
+def _analytics(
+    track: str | None, file: Path | None, classes: Mapping[str, Sequence[str]]
+) -> Analytics | None:
+    """Return what makes the hooks; `classes` are those of the heads that run, by head."""
+    track = None if track == OFF else track
     require(track or file is None, "--shapes: lines and zones count tracked objects; add --track")
     if track is None:
         return None
@@ -287,7 +293,7 @@ def _analytics(track: str | None, file: Path | None, spec: ModelSpec) -> Analyti
     shapes = None
     if file is not None:
         shapes = read_shapes(file)
-        shapes.check({head.name: head.classes for head in spec.heads}, str(file))
+        shapes.check(classes, str(file))
     return make_hooks(AnalyticsSettings(track=TrackSettings(kind=track), shapes=shapes))
 
 

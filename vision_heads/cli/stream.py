@@ -215,7 +215,10 @@ def stream(
         mix=track_mixed,
         smooth=smooth,
     )
-    plan = OutputPlan(video, jsonl, csv, mot, events, snapshots, webhook or (), spool, append)
+    plan = OutputPlan(
+        *(video, jsonl, csv, mot, events, snapshots, webhook or (), spool, append, stats),
+        inputs=[file, *_lists(sources), *([shapes] if shapes else [])],
+    )
     window = Windows() if show else None
     outputs = plan.open(found, list(request.options), _say)
     pipeline = Pipeline(
@@ -241,6 +244,11 @@ def _require_decoders(sources: Sequence[VideoSpec], options: OpenOptions) -> Non
 
     for spec in sources:
         open_video(spec, options)
+
+
+def _lists(sources: Sequence[str]) -> list[Path]:
+    """Return the lists of sources among what the user named."""
+    return [Path(source) for source in sources if source.lower().endswith(".txt")]
 
 
 def _say(line: str) -> None:
@@ -282,10 +290,13 @@ def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
 
 def _exit_code(pipeline: Pipeline, sources: Sequence[VideoSpec], stopped: int | None) -> int:
     """2 for what could not be read or written, 128 + signal for files that were cut short."""
-    ends = {name: record["end"] for name, record in pipeline.stats().items()}
+    records = pipeline.stats()
+    ends = {name: record["end"] for name, record in records.items()}
     if any(guard.failed for guard in pipeline.guards):
         return 2
     if any(end in ("failed", "truncated") for end in ends.values()):
+        return 2
+    if any(records[s.name]["damaged"] for s in sources if s.kind == "sequence"):
         return 2
     if stopped is not None and any(ends[s.name] == "stopped" for s in sources if not s.live):
         return 128 + signal.Signals(stopped)

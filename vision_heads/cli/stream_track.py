@@ -48,7 +48,7 @@ def open_analytics(
     if track == OFF:
         require(shapes is None, "--shapes: lines and zones count tracked objects; add --track")
         return None
-    require(lost > 0, f"--track-lost must be above 0 seconds, got {lost:g}")
+    require(0 < lost <= 1e6, f"--track-lost must be above 0 seconds and at most 1e6, got {lost:g}")
     settings = TrackSettings(track, start=start, lost=lost, per_class=not mix)
     read = None
     if shapes is not None:

@@ -47,9 +47,9 @@ class History:
 
     def add(self, seen: Seen) -> None:
         """Take a frame's results into account."""
-        now = self._now()
         counts = {name: found.counts() for name, found in seen.result.heads.items()}
         with self._lock:
+            now = self._now()
             self.frames += 1
             self._moments.append(now)
             self._delays.append(max(now - seen.frame.received, 0.0))
@@ -70,9 +70,10 @@ class History:
     @property
     def fps(self) -> float:
         """Frames a second over the last seconds; 0 when none came."""
-        now = self._now()
         with self._lock:
-            moments = [moment for moment in self._moments if now - moment <= _WINDOW]
+            now = self._now()
+            # Moments to come are from before the clock was set back.
+            moments = [moment for moment in self._moments if 0 <= now - moment <= _WINDOW]
         if len(moments) < 2 or moments[-1] <= moments[0]:
             return 0.0
         # When frames stop, the rate falls instead of standing still.

@@ -88,10 +88,10 @@ class LivePage:
 
     async def _listen(self) -> None:
         while True:
-            text = await self._socket.receive_text()
             try:
-                self._obey(json.loads(text))
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                # KeyError: a message of bytes; OverflowError: a width of 1e999.
+                self._obey(json.loads(await self._socket.receive_text()))
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                 raise _NonsenseError from error
 
     def _obey(self, message: Any) -> None:
@@ -117,6 +117,7 @@ class LivePage:
             channels = self._streams.channels()
             for channel in channels:
                 channel.watch(self._bell)
+            self._forget_others({channel.key for channel in channels})
             if loop.time() >= due or self._told != self._streams.version:
                 due = loop.time() + _STATUS_SECONDS
                 self._told = self._streams.version
@@ -128,6 +129,12 @@ class LivePage:
                 await self._frame(channel)
             with anyio.move_on_after(max(due - loop.time(), 0.01)):
                 await self._bell.wait()
+
+    def _forget_others(self, keys: set[str]) -> None:
+        """Let go of streams that were removed: each would hold its last frame."""
+        for gone in self._last.keys() - keys:
+            del self._last[gone]
+            self._under_way.pop(gone, None)
 
     async def _text(self, message: dict[str, Any]) -> None:
         text = json.dumps(message, separators=(",", ":"))

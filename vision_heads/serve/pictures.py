@@ -74,7 +74,8 @@ async def _from_form(request: Request) -> bytes:
             file = form.get(FIELD)
             if isinstance(file, UploadFile):
                 return await file.read()
-    except FormParserError:  # what older versions of Starlette let through
+    except (FormParserError, UnicodeError):
+        # What Starlette lets through: older versions, and text in an encoding that is none.
         raise ApiError(400, "the form is malformed") from None
     raise ApiError(400, f"the form has no file {FIELD!r}")
 

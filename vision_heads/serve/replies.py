@@ -69,7 +69,8 @@ def install_errors(app: FastAPI) -> None:
         field = ".".join(str(part) for part in problem["loc"] if part != "body")
         status = 400 if problem["type"] == "json_invalid" else 422
         message = problem["msg"].removeprefix("Value error, ")
-        return error_reply(status, f"{field}: {message}" if field else message)
+        # Names of unknown fields are the client's, too.
+        return error_reply(status, redact(f"{field}: {message}" if field else message))
 
     async def on_fault(_: Request, error: Any) -> Response:
         return error_reply(500, "a fault of the service; its log has more")
@@ -126,5 +127,6 @@ class Endless(Response):
 
 
 async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    with contextlib.suppress(ApiError):  # its body is too large, or does not come
+        while (await receive())["type"] != "http.disconnect":
+            pass

@@ -6,19 +6,55 @@ import ipaddress
 import logging
 import signal
 import socket
+import time
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from vision_heads.errors import UserError
+from vision_heads.serve.limits import Limits
 
 GRACE = 5
 """Seconds that open connections get to end."""
+PATIENCE = Limits().seconds
+"""Seconds that clients get to send the headers of a request."""
 
 
 class Server(uvicorn.Server):
-    """Lets watchers go before it waits for connections to end: theirs never would."""
+    """Lets watchers go before it waits for connections to end: theirs never would.
+
+    It also cuts off connections by which no request comes: uvicorn waits for the first one, and
+    for the rest of its headers, for ever, while such connections take the places of others.
+
+    Args:
+        config: of uvicorn.
+        patience: seconds for which a request is waited for.
+    """
+
+    def __init__(self, config: uvicorn.Config, patience: float) -> None:
+        super().__init__(config)
+        self._patience = patience
+        self._idle: dict[tuple[Any, Any], float] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after connections now and then."""
+        if counter % 5 == 0:  # ticks are 0.1 s apart
+            self._cut_off(time.monotonic())
+        return await super().on_tick(counter)
+
+    def _cut_off(self, now: float) -> None:
+        # `cycle` is a connection's last request, None before the first; WebSockets have none.
+        cycles = [(one, getattr(one, "cycle", one)) for one in self.server_state.connections]
+        waiting = [
+            (one, cycle)
+            for one, cycle in cycles
+            if cycle is None or getattr(cycle, "response_complete", False)
+        ]
+        self._idle = {each: self._idle.get(each, now) for each in waiting}
+        for (one, _), since in self._idle.items():
+            if now - since > self._patience:
+                one.transport.close()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop."""
@@ -49,6 +85,8 @@ def open_socket(host: str, port: int) -> socket.socket:
         try:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind(address)
+            # At once: until somebody listens, another service could bind the same port, too.
+            opened.listen()
         except OSError:
             opened.close()
             raise
@@ -74,12 +112,15 @@ class _OnPurpose(logging.Filter):
 _ON_PURPOSE = _OnPurpose()
 
 
-def make_server(app: FastAPI, connections: int, level: str = "warning") -> Server:
+def make_server(
+    app: FastAPI, connections: int, level: str = "warning", patience: float = PATIENCE
+) -> Server:
     """Return a server that is not running yet.
 
     Args:
         app: from `make_app`.
         connections: beyond this many at once, requests are answered 503.
+        patience: seconds after which a connection by which no request comes is closed.
         level: of uvicorn's own log; requests are not logged, `/metrics` counts them.
     """
     config = uvicorn.Config(
@@ -96,7 +137,7 @@ def make_server(app: FastAPI, connections: int, level: str = "warning") -> Serve
         h11_max_incomplete_event_size=32 * 2**10,
     )
     logging.getLogger("uvicorn.error").addFilter(_ON_PURPOSE)
-    return Server(config)
+    return Server(config, patience)
 
 
 def run(server: Server, opened: socket.socket) -> None:

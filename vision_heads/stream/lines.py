@@ -43,10 +43,7 @@ class LineFile:
     """
 
     def __init__(self, path: Path, *, append: bool = False) -> None:
-        require(
-            path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES,
-            f"{path}: is a picture's or video's name; results would replace it",
-        )
+        not_media(path)
         self.path = path
         self._lock = threading.Lock()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC)
@@ -228,6 +225,19 @@ class MotLines:
             file.close()
 
 
+def not_media(path: Path) -> None:
+    """Raise `UserError` where a text file has the name of a picture or video."""
+    require(
+        path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+        f"{path}: is a picture's or video's name; results would replace it",
+    )
+
+
 def inserted(path: Path, *parts: str) -> Path:
-    """Return a file's name with parts put before its suffix: out.mp4, gate: out-gate.mp4."""
+    """Return a file's name with parts put before its suffix: out.mp4, gate: out-gate.mp4.
+
+    Raises:
+        UserError: it is no file's name.
+    """
+    require(path.name, f"{path}: is no name of a file")
     return path.with_name("-".join((path.stem, *parts)) + path.suffix)

@@ -96,9 +96,10 @@ class Pipeline:
         Raises:
             UserError: there is a source of this name.
         """
-        hooks = [maker(name) for maker in self._makers]
         with self._change:
             require(name not in self._writers, f"{name}: there is a source of this name already")
+            # Only now: makers that keep counts begin them anew for a name they know.
+            hooks = [maker(name) for maker in self._makers]
             # What is in the network, and one or two whose results are being written.
             calls = self._parallel if live else self._parallel * self._request.batch
             depth = calls + (1 if live else 2)

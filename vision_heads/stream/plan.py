@@ -9,7 +9,14 @@ from pathlib import Path
 from vision_heads.errors import UserError, require
 from vision_heads.media.video import VideoSpec
 from vision_heads.stream.lane import Report
-from vision_heads.stream.lines import CsvLines, EventLines, JsonLines, MotLines, inserted
+from vision_heads.stream.lines import (
+    CsvLines,
+    EventLines,
+    JsonLines,
+    MotLines,
+    inserted,
+    not_media,
+)
 from vision_heads.stream.outputs import Output
 from vision_heads.stream.snapshots import Snapshots
 from vision_heads.stream.video import VideoFiles
@@ -26,6 +33,8 @@ class OutputPlan:
         webhooks: URLs that get events.
         spool: folder of events that wait for their receivers.
         append: text files go on behind what is there.
+        stats: file of the counts, which `run.py` writes.
+        inputs: files that the run reads besides its sources; nothing may replace them.
     """
 
     video: Path | None = None
@@ -37,6 +46,8 @@ class OutputPlan:
     webhooks: Sequence[str] = ()
     spool: Path = Path("runs/spool")
     append: bool = False
+    stats: Path | None = None
+    inputs: Sequence[Path] = ()
 
     def files(self) -> dict[str, Path]:
         """Return the files by the option that names them."""
@@ -46,21 +57,38 @@ class OutputPlan:
             "--csv": self.csv,
             "--mot": self.mot,
             "--events": self.events,
+            "--stats": self.stats,
         }
         return {option: path for option, path in named.items() if path is not None}
 
-    def check(self, sources: Sequence[VideoSpec]) -> None:
-        """Raise `UserError` if a file would be written twice, or over a source."""
-        taken: dict[Path, str] = {
+    def check(self, sources: Sequence[VideoSpec], heads: Sequence[str] = ()) -> None:
+        """Raise `UserError` if a file would be written twice, or over one that is read."""
+        taken = {path.resolve(): "a file that this run reads" for path in self.inputs}
+        taken |= {
             Path(spec.where).resolve(): f"the source {spec.name}"
             for spec in sources
             if spec.kind in ("file", "sequence")
         }
-        for option, path in self.files().items():
-            place = path.resolve()
-            same = path.exists() and not path.is_file()  # /dev/null may be named twice
-            require(same or place not in taken, f"{option} {path}: is {taken.get(place)} too")
-            taken[place] = option
+        for option, named in self.files().items():
+            for path in self._written(option, named, sources, heads):
+                place = path.resolve()
+                same = path.exists() and not path.is_file()  # /dev/null may be named twice
+                require(same or place not in taken, f"{option} {path}: is {taken.get(place)} too")
+                taken[place] = option
+        if self.stats is not None:
+            not_media(self.stats)
+
+    def _written(
+        self, option: str, path: Path, sources: Sequence[VideoSpec], heads: Sequence[str]
+    ) -> list[Path]:
+        """Return the files that an option's one stands for."""
+        by_source = [[spec.name] for spec in sources] if len(sources) > 1 else [[]]
+        by_head = [[head] for head in heads] if len(heads) > 1 else [[]]
+        if option == "--video":
+            return [inserted(path, *source) for source in by_source]
+        if option == "--mot":
+            return [inserted(path, *source, *head) for source in by_source for head in by_head]
+        return [path]
 
     def open(
         self, sources: Sequence[VideoSpec], heads: Sequence[str], report: Report
@@ -75,7 +103,7 @@ class OutputPlan:
         Raises:
             UserError: a file or folder cannot be written.
         """
-        self.check(sources)
+        self.check(sources, heads)
         opened: list[Output] = []
         try:
             for output in self._each(sources, heads, report):

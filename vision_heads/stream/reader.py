@@ -129,7 +129,9 @@ class Reader(threading.Thread):
             if again:
                 data = {"away": round(away, 3)}
                 lane.resumed(Event(SOURCE_RESUMED, lane.name, frame.received, data=data), away)
-        return now - self._first - frame.time
+        # A camera's clock that is fast, or jumped, has put its times ahead of ours. They go on from
+        # there: were ours waited for, all frames until then would be of one moment.
+        return max(now - self._first, self._last_time) - frame.time
 
     def _forward(self, frame: Frame, index0: int, shift: float) -> None:
         lane = self._lane

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, require
 from vision_heads.media.sinks import named_errors
 from vision_heads.media.video import OpenOptions, VideoSpec, open_video
 from vision_heads.stream.lane import Report
@@ -62,6 +62,9 @@ def run(
     with _signals() as received:
         pipeline.start()
         try:
+            if stats is not None and not _is_device(stats):
+                # Finds out now, not after hours, that nothing can be written there.
+                write_stats(stats, pipeline, counts)
             for spec in sources:
                 pipeline.add(spec.name, spec.live, partial(open_video, spec, options))
             _watch(pipeline, received, say, window, stats, counts)
@@ -90,9 +93,10 @@ def write_stats(path: Path, pipeline: Pipeline, counts: Counts | None = None) ->
     }
     if counts is not None:
         record["objects"] = {name: counts(name) for name in sources}
+    require(not path.is_dir(), f"{path}: cannot be written: is a folder")
     with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # /dev/stdout
+        if _is_device(path):
             path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             return
         new = path.with_name(f".{path.name}.new")
@@ -100,19 +104,26 @@ def write_stats(path: Path, pipeline: Pipeline, counts: Counts | None = None) ->
         new.replace(path)
 
 
+def _is_device(path: Path) -> bool:
+    """Tell whether this is /dev/stdout or the like, which takes the counts as they come."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect signals that ask for the end; the second one has its usual effect."""
+    """Collect signals that ask for the end; the second one, of whichever, has its usual effect."""
     received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def note(number: int, _frame: Any) -> None:
         received.append(number)
-        signal.signal(number, signal.SIG_DFL)
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
 
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

@@ -80,6 +80,9 @@ class Pace:
             return False
         if not self._interval:
             return True
+        # A clock that went back (recordings put together): nothing is due there any more.
+        if self._due is not None and self._due - seconds > 2 * self._interval:
+            self._due = None
         # Half a millisecond: times are rounded, and 25 of 50 frames a second are every other one.
         if self._due is not None and seconds < self._due - 5e-4:
             return False

@@ -30,6 +30,8 @@ Numbers = NDArray[np.int64]
 _RATE = 30.0
 """Frames a second that the trackers' motion models are tuned for. They get true times, so this
 is a unit of time and not a guess about the source."""
+_LONGEST = 1e6
+"""Seconds for which a track may wait; trackers count whole frames, of which there are not inf."""
 _ALL = -1
 """Stands for all classes where they share their tracks."""
 
@@ -64,7 +66,10 @@ class TrackSettings:
         require(self.kind in TRACKERS, f"unknown tracker {self.kind!r}; known: {known}")
         require(0 <= self.start <= 1, f"track start: must be 0..1, got {self.start}")
         require(self.confirm >= 1, f"track confirm: must be at least 1, got {self.confirm}")
-        require(self.lost > 0, f"track lost: must be above 0 seconds, got {self.lost}")
+        require(
+            0 < self.lost <= _LONGEST,
+            f"track lost: must be above 0 and at most {_LONGEST:g} seconds, got {self.lost}",
+        )
         require(self.reset >= 0, f"track reset: must be at least 0 seconds, got {self.reset}")
 
 

@@ -34,6 +34,9 @@ factor; files are twice those of "veryfast"."""
 TICKS = 60_000
 """Times are whole 60,000ths of a second: exact for the usual rates, and MPEG-4 takes no more."""
 
+BACK = 1.0
+"""Seconds by which a source's clock must go back to count as another recording."""
+
 
 class VideoFiles:
     """A video of what was seen, drawn; with several sources, a file each.
@@ -169,6 +172,7 @@ class _Encoder:
         self._file = av.open(self._drain, "w", format=kind, options=options)
         self._base = Fraction(1, TICKS)
         self._last = -1
+        self._shift, self._before, self._step = 0.0, 0.0, 0.0
         try:
             self._stream = self._start(codec)
         except BaseException:
@@ -193,9 +197,21 @@ class _Encoder:
         # OpenCV's conversion takes a third of the time of FFmpeg's.
         planes = cv2.cvtColor(self._fitted(picture), cv2.COLOR_BGR2YUV_I420)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        self._last = max(round(seconds * TICKS), self._last + 1)
+        self._last = max(round(self._onward(seconds) * TICKS), self._last + 1)
         frame.pts, frame.time_base = self._last, self._base
         self._mux(self._stream.encode(frame))
+
+    def _onward(self, seconds: float) -> float:
+        """Return a time that goes on where the source's clock went back: recordings put together.
+
+        Without it everything after that would be squeezed into an instant.
+        """
+        if self._before - seconds > BACK:
+            self._shift = self._last / TICKS + self._step - seconds
+        elif 0 < seconds - self._before < BACK:
+            self._step = seconds - self._before
+        self._before = seconds
+        return seconds + self._shift
 
     def close(self) -> None:
         try:

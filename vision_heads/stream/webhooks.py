@@ -61,6 +61,7 @@ class Webhook:
     ) -> None:
         self.name = host_of(url)
         require(scheme_of(url) in ("http", "https"), f"{self.name}: webhooks are http or https")
+        _check(url, self.name)
         self._secrets = Secrets(url)
         self._url, self._headers = _without_user(url)
         self._snapshots, self._report, self._timeout = snapshots, report, timeout
@@ -153,7 +154,7 @@ class Webhook:
             error.close()
             later = error.code >= 500 or error.code in _LATER
             return f"answers with {error.code}", not later
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             return self._secrets.clean(str(reason)) or type(error).__name__, False
 
@@ -166,6 +167,21 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 _opener = urllib.request.build_opener(_NoRedirect)
+
+
+def _check(url: str, name: str) -> None:
+    """Raise `UserError` for a URL that nothing could ever be sent to; tells no more than `name`."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:  # also of idna; its own text may repeat what is secret
+        raise UserError(f"{name}: the host or port of this webhook is not valid") from None
+    require(host, f"{name}: the webhook names no host")
+    require(
+        url.isprintable() and " " not in url and f"{parts.path}{parts.query}".isascii(),
+        f"{name}: the webhook has spaces or letters that URLs cannot have; write them as %20, %C3",
+    )
 
 
 def _without_user(url: str) -> tuple[str, dict[str, str]]:
