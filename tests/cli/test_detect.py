@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from tests.runtime.tiny_onnx import picture, write_model
 from vision_heads.cli import detect as command
 from vision_heads.errors import UserError
+from vision_heads.spec import HeadSpec, ModelSpec
 
 app = typer.Typer()
 app.callback()(lambda: None)
@@ -82,6 +83,14 @@ def test_saved_files(place):
     assert (place / "here/labels/1.txt").read_text() == (
         "0 0.125000 0.187500 0.125000 0.125000 1.000000\n"
     )
+
+
+def test_a_folder_alone_gets_drawn_pictures(place):
+    done = _vh("in/sub/0.png", "--weights", "m.onnx", "--out", "here")
+    assert done.exit_code == 0, done.output
+    assert (place / "here/images/0.jpg").is_file() and not (place / "here/labels").exists()
+    _vh("in/sub/0.png", "--weights", "m.onnx", "--out", "there", "--save-txt")
+    assert not (place / "there/images").exists()
 
 
 def test_a_second_run_does_not_look_at_the_drawings_of_the_first(place):
@@ -150,6 +159,16 @@ def test_slices_and_several_heads(place):
         (["in", "--save-txt", "--out", "m.onnx"], "cannot be written"),
         (["in", "--json", "a.out", "--csv", "a.out"], "name of the JSON file too"),
         (["in", "--json", "in/sub/0.png"], "results would replace it"),
+        (["in", "--json", "a.out", "--csv", "in/../a.out"], "name of the JSON file too"),
+        (["list.txt", "--json", "list.txt"], "list.txt: is read, and results would replace it"),
+        (["in", "--csv", "m.onnx"], "m.onnx: is read, and results would replace it"),
+        (["odd.list.txt", "--csv", "0.dat"], "0.dat: is read, and results would replace it"),
+        (["in", "--overlap", "0.4"], "do nothing without --slice"),
+        (["in", "--metric", "giou"], "metric must be 'iou' or 'ios'"),
+        (["in", "--slice", "0"], "size must be at least 32"),
+        (["in", "--within", "20"], "--within does nothing without --attention"),
+        (["a" * 300 + ".jpg"], "File name too long"),
+        (["in", "--weights", "a" * 300 + ".onnx"], "File name too long"),
         (["in", "--classes", ","], "classes: none given"),
         (["in", "--weights", "in"], "in: is a folder"),
         (["in", "--weights", ""], "name is empty"),
@@ -158,6 +177,9 @@ def test_slices_and_several_heads(place):
 def test_mistakes_are_found_before_any_work(place, args, message):
     if "--weights" not in args:
         args = [*args, "--weights", "m.onnx"]
+    (place / "list.txt").write_text("in/sub/0.png\n")
+    (place / "odd.list.txt").write_text("0.dat\n")
+    (place / "0.dat").write_bytes((place / "in/sub/0.png").read_bytes())
     before = sorted(place.rglob("*"))
     done = _vh(*args)
     assert isinstance(done.exception, UserError), done.output
@@ -284,3 +306,27 @@ def test_what_is_wrong_with_a_merge_is_named(two_heads):
     ):
         done = _vh("in/sub/0.png", "--weights", "two.onnx", option, file)
         assert isinstance(done.exception, UserError) and message in str(done.exception)
+
+
+def test_names_of_classes_are_no_markup(place):
+    spec = write_model(place / "m.onnx")
+    own = spec.model_dump()
+    own["heads"][0]["classes"] = ("[/stop]", "car [red]", ":car:")
+    text = type(spec).model_validate(own).to_json()
+    write_model(place / "m.onnx", metadata=text)
+    done = _vh("in/sub/0.png", "--weights", "m.onnx")
+    assert done.exit_code == 0, done.exception
+    assert "[/stop]" in done.output and ":car:" in done.output
+
+
+def test_attention_wants_a_head_with_poses_among_those_that_run():
+    spec = ModelSpec(
+        heads=(
+            HeadSpec(name="aerial", classes=("car",)),
+            HeadSpec(name="pose", kind="headpose", classes=("head",)),
+        )
+    )
+    for heads in (None, ["pose"], ["aerial", "pose"]):
+        command._require_poses(spec, heads, "two")
+    with pytest.raises(UserError, match="two has no head that finds poses among aerial"):
+        command._require_poses(spec, ["aerial"], "two")

@@ -199,3 +199,23 @@ def test_real_pictures_give_the_same_size_both_ways(shared_data):
     for path in sorted(folder.glob("*.jpg"))[:5]:
         image = read_image(path)
         assert image_size(path) == (image.shape[1], image.shape[0])
+
+
+@pytest.mark.parametrize("white", [1, 15, 255, 1023, 4095, 65535])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_white_is_white_in_a_netpbm_picture_of_any_depth(tmp_path, white, channels):
+    grey = np.linspace(0, white, 24).round().astype(">u2" if white > 255 else np.uint8)
+    pixels = np.repeat(grey.reshape(4, 6)[..., None], channels, axis=2)
+    path = tmp_path / "a.pnm"
+    kind = {1: b"P5", 3: b"P6"}[channels]
+    path.write_bytes(kind + b"\n# by a camera\n6 4\n%d\n" % white + pixels.tobytes())
+    wanted = (grey.astype(float) * 255 / white).reshape(4, 6)
+    assert np.abs(read_image(path) - wanted[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", ["tiff", "ppm"])
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_the_limit_of_pixels_holds_for_formats_without_a_header_here(tmp_path, suffix, read):
+    path = _write(tmp_path / f"a.{suffix}", _picture())
+    with pytest.raises(ImageError, match="120 x 80 pixels are more than the limit of 9599"):
+        read(path, max_pixels=120 * 80 - 1)

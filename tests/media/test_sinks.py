@@ -12,6 +12,7 @@ import pytest
 from vision_heads.errors import UserError
 from vision_heads.geometry.rotations import from_euler
 from vision_heads.media.attention import AttentionSink
+from vision_heads.media.images import image_size
 from vision_heads.media.sinks import CropSink, CsvSink, ImageSink, JsonSink, TextSink, save_jpeg
 from vision_heads.results import Detections, Failure, Result
 
@@ -244,3 +245,20 @@ def test_every_record_and_row_says_which_head_found_it(tmp_path):
     assert [row["head"] for row in rows] == ["aerial", "aerial", "street", "street", "pose"]
     assert [row["class"] for row in rows] == ["a/b", "car", "a/b", "car", "car"]
     assert [row["yaw"] for row in rows] == ["", "", "", "", "6.0"]
+
+
+@pytest.mark.parametrize(("yaw", "word"), [(0, "camera"), (90, ""), (np.nan, "unknown")])
+def test_attention_of_a_head_alone_in_its_picture(tmp_path, yaw, word):
+    found = Detections([[80, 40, 120, 80]], [0.9], [0], ("head",), (), from_euler([[0, yaw, 0]]))
+    sink = AttentionSink(tmp_path / "a.csv")
+    sink.write("a", Result({"pose": found}, 200, 120, "a.jpg"))
+    sink.close()
+    with (tmp_path / "a.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["turned_to"] == word
+    assert (row["turned_degrees"] != "") == (word == "camera")
+
+
+def test_a_picture_too_long_for_a_jpeg_is_shrunk(tmp_path):
+    save_jpeg(tmp_path / "long.jpg", np.zeros((40, 70_000, 3), np.uint8))
+    assert image_size(tmp_path / "long.jpg") == (65_500, 37)

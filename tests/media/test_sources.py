@@ -139,3 +139,42 @@ def test_what_is_not_there_is_named(tree, monkeypatch, source, message):
     (tree / "binary.txt").write_bytes(b"\xff\xfe\x00\xff")
     with pytest.raises(UserError, match=message):
         find_pictures([source])
+
+
+def test_patterns_follow_links_once_too(tree):
+    """`glob` alone finds 41 spellings of each file here, and with a second such link has no end."""
+    for name in ("up", "also_up"):
+        (tree / "sub" / name).symlink_to(tree)
+    found = find_pictures([str(tree / "**" / "*.jp*g")])
+    assert _names(found) == ["b", "a", "c", "x[1]"]
+    (tree / "sub" / "deep").mkdir()
+    (tree / "sub" / "deep" / "d.jpg").write_bytes(b"x")
+    found = find_pictures([str(tree / "**" / "sub" / "**" / "*.jpg")])
+    assert sorted(_names(found)) == ["a", "b", "d", "x[1]"]  # those above through a link
+
+
+@pytest.mark.parametrize("source", ["", "**/*.jpg"])
+def test_a_search_that_finds_nothing_says_what_it_left_out(tree, monkeypatch, source):
+    drawn = tree / "runs" / "images"
+    drawn.mkdir(parents=True)
+    for name in (OUTPUT_MARK, "d.jpg"):
+        (drawn / name).touch()
+    with pytest.raises(UserError, match=f"but results of vh detect in {drawn}"):
+        find_pictures([str(tree / "runs" / source)])
+
+
+def test_a_closed_folder_under_a_pattern_is_named(tree, monkeypatch):
+    walk = os.walk
+
+    def closed(top, onerror=None, **options):
+        onerror(PermissionError(errno.EACCES, "Permission denied", "closed"))
+        return walk(top, onerror=onerror, **options)
+
+    monkeypatch.setattr(os, "walk", closed)
+    assert find_pictures([str(tree / "**" / "*.jpg")]).unreadable == ["closed: Permission denied"]
+
+
+def test_a_name_too_long_in_a_list_is_named(tmp_path):
+    (tmp_path / "list.txt").write_text("a" * 300 + ".jpg\n")
+    with pytest.raises(UserError, match=r"list\.txt: line 1: a+\.jpg: File name too long"):
+        find_pictures([tmp_path / "list.txt"])

@@ -186,6 +186,23 @@ def test_mistakes_are_named(tmp_path, monkeypatch, sources, message):
     assert message in str(error.value) and "pw" not in str(error.value)
 
 
+def test_a_live_clock_that_is_set_back_goes_on():
+    from vision_heads.media.video_network import Times
+
+    times = Times(0.04)
+    before = [times.at(1000 + 0.04 * i) for i in range(5)]
+    after = [times.at(40 + 0.04 * i) for i in range(5)]
+    assert np.diff(before + after) == pytest.approx([0.04] * 9)
+    jitter = [times.at(moment) for moment in (40.18, 40.17, 40.25, None)]
+    assert (np.diff([after[-1], *jitter]) > 0).all() and jitter[-1] - before[0] < 0.5
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_is_a_number_of_seconds(seconds):
+    with pytest.raises(UserError, match="timeout must be"):
+        OpenOptions(timeout=seconds)
+
+
 class _Camera(BaseHTTPRequestHandler):
     """MJPEG as cameras send it: 8 pictures, then it stalls (/stall), ends, or refuses."""
 

@@ -14,6 +14,7 @@ from vision_heads.heads.base import DecodeOptions
 from vision_heads.media.images import ImageError
 from vision_heads.results import Failure, Result
 from vision_heads.runtime.engines import OnnxEngine
+from vision_heads.runtime.inputs import load_picture
 from vision_heads.runtime.slicing import Slicing
 
 
@@ -102,6 +103,7 @@ def test_an_empty_list_gives_an_empty_list(predictor):
         ({"imgsz": "x"}, "imgsz must be a multiple of 32"),
         ({"imgsz": (128, 128, 3)}, "imgsz must be a multiple of 32, or height and width"),
         ({"imgsz": 128.0}, "imgsz must be a multiple of 32"),
+        ({"imgsz": 3_200_000}, "imgsz must be a multiple of 32, or height and width, up to 8192"),
         ({"classes": []}, "classes: none given"),
         ({"classes": [1.5]}, "no class 1.5"),
         ({"classes": [None]}, "no class None"),
@@ -132,6 +134,25 @@ def test_a_stream_takes_several_pictures_only(predictor, images):
 def test_what_is_no_picture_is_refused(predictor, image):
     with pytest.raises(UserError, match="image: expected"):
         predictor(image)
+
+
+def test_pil_images_of_16_bits_are_scaled_as_files_are(tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    grey = np.linspace(0, 65535, 24).astype(np.uint16).reshape(4, 6)
+    image = pil.fromarray(grey)
+    image.save(tmp_path / "a.png")
+    pixels = load_picture(image).image
+    assert (pixels == load_picture(tmp_path / "a.png").image).all()
+    with pytest.raises(UserError, match="mode 'I' needs values in 0"):
+        load_picture(pil.fromarray(grey.astype(np.int32)))
+    assert load_picture(pil.fromarray(grey.astype(np.int32) // 257)).image.max() == 255
+
+
+def test_an_empty_pil_image_is_refused(predictor):
+    pil = pytest.importorskip("PIL.Image")
+    for size in ((0, 0), (5, 0)):
+        with pytest.raises(UserError, match="image: the PIL image is empty"):
+            predictor(pil.new("RGB", size))
 
 
 def test_a_broken_file_stops_a_call(predictor, folder):
@@ -269,14 +290,17 @@ def test_too_many_tiles_are_refused_and_other_pictures_done(predictor):
     assert first and third
     assert not second
     assert "640 x 360 pixels make 141201 tiles of 100 pixels" in second.message
+    assert second.source == ""  # an array has no name
     with pytest.raises(ImageError, match="more than the limit of 10000"):
         predictor(large, slicing=slicing)
 
 
 def test_a_small_picture_is_not_sliced(predictor):
     image = picture(128, 96, {"red": [(16, 16, 16)]})
-    a, b = predictor(image), predictor(image, slicing=640)
-    np.testing.assert_array_equal(a["aerial"].xyxy, b["aerial"].xyxy)
+    a = predictor(image)
+    for size in (640, 10**20):
+        b = predictor(image, slicing=size)
+        np.testing.assert_array_equal(a["aerial"].xyxy, b["aerial"].xyxy)
     assert len(a) == 1
 
 

@@ -48,6 +48,9 @@ docs/detect.md describes the files that are written.
   vh detect class.jpg --weights heads.onnx --attention --within 20 --save-images
 """
 
+WITHIN = 15.0
+"""Degrees within which a head is turned to something, where none are given."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
@@ -115,11 +118,12 @@ def detect(
     ] = False,
     within: Annotated[
         float, typer.Option(min=0.1, max=180.0, help="With --attention: degrees that count as to.")
-    ] = 15.0,
+    ] = WITHIN,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of saved files.", show_default="runs/detect, numbered if it exists"
+            help="Folder of saved files; drawn pictures where nothing else is to be saved.",
+            show_default="runs/detect, numbered if it exists",
         ),
     ] = None,
     batch: Annotated[
@@ -152,12 +156,16 @@ def detect(
 
     slicing = _slicing(slice_size, overlap, merge, metric)
     demo = not sources
+    # Whoever names a folder and not what to save there wants to see what was found.
+    drawn = save_images or demo or (out is not None and not (save_txt or crops or attention))
+    saves = {"labels": save_txt, "images": drawn, "crops": crops}
+    require(attention or within == WITHIN, "--within does nothing without --attention")
     if sources:
         pictures = find_pictures(sources)
         _say_what_is_left_out(pictures)
     file = resolve_weights(weights)
     if not sources:
-        pictures, save_images = find_pictures(_demo_folders(file)), True
+        pictures = find_pictures(_demo_folders(file))
 
     cv2.setNumThreads(1)  # pictures are read side by side already
     # Tiles of a picture are calls of their own: even a single one keeps all cores busy.
@@ -168,7 +176,7 @@ def detect(
         typer.echo(f"vh: {line}", err=True)
     predictor = Predictor(engine)
     if attention:
-        _require_poses(predictor.spec, weights)
+        _require_poses(predictor.spec, comma_separated(heads), weights)
     results = predictor.stream(
         (picture.path for picture in pictures.files),
         DecodeOptions(conf, iou, max_det),
@@ -177,12 +185,14 @@ def detect(
         slicing=slicing,
         imgsz=imgsz,
         batch=batch,
-        keep_image=save_images or crops,
+        keep_image=saves["images"] or crops,
         merge=_merge(merge_classes),
         parallel=plan.parallel,
     )
-    saves = {"labels": save_txt, "images": save_images, "crops": crops}
     folder = out or _free_folder(Path("runs/detect"))
+    tables = {"JSON": json_file, "CSV": csv_file}
+    tables["attention"] = folder / "attention.csv" if attention else None
+    _require_apart(tables, [*(sources or ()), file, merge_classes or file], pictures)
     with contextlib.ExitStack() as stack:
         sinks = _open_sinks(stack, folder, saves, json_file, csv_file)
         watch = _open_attention(stack, folder, within) if attention else None
@@ -253,9 +263,6 @@ def _open_sinks(
     """Open everything before the first picture, so that a wrong place is found out at once."""
     from vision_heads.media import sinks as kinds  # noqa: PLC0415
 
-    require(
-        json_file is None or json_file != csv_file, f"{csv_file}: is the name of the JSON file too"
-    )
     opened: list[Sink] = []
     for kind, place in (
         (kinds.JsonSink, json_file),
@@ -271,11 +278,32 @@ def _open_sinks(
     return opened
 
 
-def _require_poses(spec: ModelSpec, weights: str) -> None:
+def _require_apart(
+    tables: dict[str, Path | None], inputs: Sequence[str | Path], pictures: Pictures
+) -> None:
+    """Refuse a table in the place of another or of what is read: either would be lost."""
+    from vision_heads.media.images import IMAGE_SUFFIXES  # noqa: PLC0415
+
+    # Names of usual pictures are refused as they are; a picture named outright may have any.
+    usual = tuple(IMAGE_SUFFIXES)
+    odd = (one.path for one in pictures.files if not one.path.lower().endswith(usual))
+    read = {os.path.realpath(path) for path in (*inputs, *odd)}
+    taken: dict[str, str] = {}
+    for table, path in tables.items():
+        if path is not None:
+            real = os.path.realpath(path)
+            require(real not in read, f"{path}: is read, and results would replace it")
+            require(real not in taken, f"{path}: is the name of the {taken.get(real)} file too")
+            taken[real] = table
+
+
+def _require_poses(spec: ModelSpec, heads: list[str] | None, weights: str) -> None:
     from vision_heads.heads.base import kind_of  # noqa: PLC0415
 
-    if not any("rotation" in kind_of(head.kind).outputs for head in spec.heads):
-        raise UserError(f"--attention: {weights} has no head that finds poses")
+    wanted = [spec.head(name) for name in heads] if heads else spec.heads
+    which = f" among {', '.join(heads)}" if heads else ""
+    if not any("rotation" in kind_of(head.kind).outputs for head in wanted):
+        raise UserError(f"--attention: {weights} has no head that finds poses{which}")
 
 
 def _open_attention(stack: contextlib.ExitStack, folder: Path, within: float) -> AttentionSink:
@@ -300,12 +328,14 @@ def _print_attention(watch: AttentionSink, within: float, folder: Path) -> None:
 def _print_report(report: _Report) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     several = len({head for head, _ in report.counts}) > 1
     table = Table("class", "found", box=None, header_style="bold")
     table.columns[1].justify = "right"
     for (head, name), number in sorted(report.counts.items(), key=lambda item: -item[1]):
-        table.add_row(f"{head}/{name}" if several else name, str(number))
+        # A class may be called "[stop]" or ":car:", which is no markup here.
+        table.add_row(Text(f"{head}/{name}" if several else name), str(number))
     console = Console()
     if report.counts:
         console.print(table)
@@ -337,9 +367,12 @@ def _slicing(size: int | None, overlap: float, merge: str, metric: str) -> Slici
         merge in ("nms", "nmm"),
         f"--merge {merge}: tiles are merged by nms or nmm; --merge-classes takes files",
     )
-    if size is None:
-        return None
-    return Slicing(size, overlap, merge=merge, metric=metric)  # type: ignore[arg-type]
+    side = Slicing().size if size is None else size
+    wanted = Slicing(side, overlap, merge=merge, metric=metric)  # type: ignore[arg-type]
+    if size is not None:
+        return wanted
+    require(wanted == Slicing(), "--overlap, --merge and --metric do nothing without --slice")
+    return None
 
 
 def _merge(text: str | None) -> Merge | None:

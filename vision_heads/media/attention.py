@@ -57,7 +57,8 @@ class AttentionSink:
             paired = set(seen.mutual.reshape(-1).tolist())
             with named_errors(self._path):
                 for row, target in enumerate(seen.target.tolist()):
-                    angle = seen.camera[row] if target == AT_CAMERA else seen.others[row, target]
+                    # A head alone in its picture has no other to look up where it is AT_NOBODY.
+                    angle = seen.others[row, target] if target >= 0 else seen.camera[row]
                     self._rows.writerow(
                         (
                             *(result.source, head, row),

@@ -8,11 +8,14 @@ is not taken for a half-grey picture. Formats not known here give None and are l
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from dataclasses import dataclass
 
 Bytes = bytes | mmap.mmap
 _ORIENTATION = 0x0112
+_GAP = rb"(?:\s|#[^\n]*\n)+"
+_PNM = re.compile(rb"P[56]" + (_GAP + rb"\d+") * 2 + _GAP + rb"(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,15 @@ def read_header(data: Bytes) -> Header | None:
             except (struct.error, IndexError):
                 return None  # cut off inside the header; OpenCV refuses such a file itself
     return None
+
+
+def pnm_white(data: Bytes) -> int | None:
+    """Return the value that stands for white in a binary PGM or PPM file, None for all others.
+
+    Cameras write pictures of 10 or 12 bits this way. OpenCV takes no notice of it.
+    """
+    match = _PNM.match(data)
+    return int(match[1]) if match else None
 
 
 def _jpeg(data: Bytes) -> Header | None:

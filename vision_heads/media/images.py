@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError
-from vision_heads.media.headers import Header, read_header
+from vision_heads.media.headers import Header, pnm_white, read_header
 
 MAX_PIXELS = 2**28
 """Largest picture that is decoded, 16384 x 16384: a file's header may claim anything."""
@@ -39,7 +40,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
 
     Args:
         path: an image file OpenCV can decode; the name may hold any Unicode.
-        max_pixels: larger pictures are refused before they are decoded.
+        max_pixels: larger pictures are refused; see `decode_image`.
 
     Returns:
         BGR uint8, (height, width, 3), contiguous.
@@ -65,7 +66,8 @@ def decode_image(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> ND
     Args:
         data: the file's bytes.
         where: name for the error message.
-        max_pixels: larger pictures are refused before they are decoded.
+        max_pixels: larger pictures are refused, before they are decoded if their format is one
+            whose header is read here.
 
     Raises:
         ImageError: empty, truncated, too large or no picture.
@@ -76,11 +78,13 @@ def decode_image(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> ND
     if header is not None:
         _check(header, where, max_pixels)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
+        image = _decode(data)
     except (cv2.error, MemoryError) as error:
         raise ImageError(f"{where}: {_unreadable(data)}") from error
     if image is None or image.dtype != np.uint8:
         raise ImageError(f"{where}: {_unreadable(data)}")
+    if header is None:  # how large the picture is, only decoding has told
+        _check(Header(image.shape[1], image.shape[0]), where, max_pixels)
     orientation = 1 if header is None else header.orientation
     return apply_orientation(image, orientation)  # type: ignore[arg-type]
 
@@ -128,6 +132,16 @@ def apply_orientation(image: NDArray[np.uint8], orientation: int) -> NDArray[np.
     if orientation in flips:
         image = cv2.flip(image, flips[orientation])  # type: ignore[assignment]
     return image
+
+
+def _decode(data: bytes) -> Any:
+    """What OpenCV makes of a file, with white at 255; None when it makes nothing of it."""
+    pixels = np.frombuffer(data, np.uint8)
+    white = pnm_white(data)
+    if white in {None, 255, 65535}:
+        return cv2.imdecode(pixels, _FLAGS)
+    image = cv2.imdecode(pixels, _FLAGS | cv2.IMREAD_ANYDEPTH)
+    return image if image is None else cv2.convertScaleAbs(image, alpha=255 / max(white or 0, 1))
 
 
 def _unreadable(data: bytes) -> str:

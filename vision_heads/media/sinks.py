@@ -24,6 +24,8 @@ from vision_heads.media.sources import OUTPUT_MARK, VIDEO_SUFFIXES
 from vision_heads.results import Failure, Result
 
 JPEG_QUALITY = 90
+JPEG_SIDE = 65_500
+"""Most pixels that OpenCV writes a side of a JPEG."""
 CSV_COLUMNS = ("source", "head", "class", "category_id", "score", "x1", "y1", "x2", "y2")
 CSV_POSE_COLUMNS = (
     *("pitch", "yaw", "roll"),
@@ -227,9 +229,14 @@ class CropSink:
 def save_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
     """Write a BGR picture as JPEG, folders included; `UserError` when it cannot be written.
 
+    A picture too long for a JPEG is shrunk: refusing it would cost all pictures after it.
     OpenCV's own writer reports a full disk as False or not at all, and cannot write to every
     Unicode name on every system.
     """
+    shrink = JPEG_SIDE / max(image.shape[:2])
+    if shrink < 1:
+        height, width = (max(int(side * shrink), 1) for side in image.shape[:2])
+        image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
     good, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not good:
         raise UserError(f"{path}: a picture of {image.shape} cannot be written as JPEG")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,7 +88,9 @@ def _expand(source: str, found: Pictures) -> Iterator[tuple[str, str]]:
     require(source, "the name of a source is empty")
     path = Path(source)
     _refuse_streams(source)
-    if path.is_dir():
+    with _named_errors(source):
+        is_folder = path.is_dir()
+    if is_folder:
         yield from _search(path, found)
     elif path.suffix.lower() == ".txt" and path.is_file():
         yield from _listed(path)
@@ -94,17 +98,27 @@ def _expand(source: str, found: Pictures) -> Iterator[tuple[str, str]]:
         _refuse_video(path)
         yield source, path.stem
     elif glob.has_magic(source):
+        before = _left_out(found)
         matches = _without_drawings(source, found)
         pictures = [match for match in matches if Path(match).suffix.lower() in IMAGE_SUFFIXES]
         found.skipped += len(matches) - len(pictures)
-        require(pictures, f"{source}: no pictures match")
+        require(pictures, f"{source}: no pictures match{_instead(found, before)}")
         yield from ((match, Path(match).stem) for match in pictures)
     else:
         raise UserError(f"{source}: no such file or folder")
 
 
+@contextmanager
+def _named_errors(where: str) -> Iterator[None]:
+    """Looking at a file fails where a folder above it is closed, or its name is too long."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{where}: {error.strerror}") from error
+
+
 def _search(folder: Path, found: Pictures) -> Iterator[tuple[str, str]]:
-    count, skipped = 0, found.skipped
+    count, before = 0, _left_out(found)
 
     def report(error: OSError) -> None:
         require(str(error.filename) != str(folder), f"{folder}: {error.strerror}")
@@ -120,18 +134,27 @@ def _search(folder: Path, found: Pictures) -> Iterator[tuple[str, str]]:
             count += 1
             path = Path(parent, file)
             yield str(path), path.relative_to(folder).with_suffix("").as_posix()
-    others = found.skipped - skipped
-    more = f", but {others} files of other suffixes" if others else ""
-    require(count, f"{folder}: no pictures in this folder{more}")
+    require(count, f"{folder}: no pictures in this folder{_instead(found, before)}")
+
+
+def _left_out(found: Pictures) -> tuple[int, int, int]:
+    return found.skipped, len(found.drawn), len(found.unreadable)
+
+
+def _instead(found: Pictures, before: tuple[int, int, int]) -> str:
+    """Say what a search met and did not take, for when it found nothing."""
+    others = found.skipped - before[0]
+    drawn, closed = found.drawn[before[1] :], found.unreadable[before[2] :]
+    met = [f"{others} files of other suffixes"] if others else []
+    met += [f"results of vh detect in {', '.join(drawn)}"] if drawn else []
+    return (f", but {' and '.join(met)}" if met else "") + "".join(f"; {line}" for line in closed)
 
 
 def _enter(parent: str, name: str, entered: set[str], found: Pictures) -> bool:
     """Whether to search a folder: not twice, however it is linked, and no drawings."""
     path = os.path.join(parent, name)  # noqa: PTH118
-    real = os.path.realpath(path)
-    if real in entered:
+    if not _first_time(path, entered):
         return False
-    entered.add(real)
     if _has_drawings(path):
         found.drawn.append(str(Path(path)))
         return False
@@ -140,7 +163,7 @@ def _enter(parent: str, name: str, entered: set[str], found: Pictures) -> bool:
 
 def _without_drawings(pattern: str, found: Pictures) -> list[str]:
     """Files that match, sorted, less those in folders of drawings that the pattern searched."""
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  (keeps the user's spelling)
+    matches = sorted(_matches(pattern, found))
     named = set((_before_magic(pattern) / "x").parents)
     drawn: dict[Path, bool] = {}
     kept = []
@@ -153,6 +176,50 @@ def _without_drawings(pattern: str, found: Pictures) -> list[str]:
             kept.append(match)
     found.drawn += [str(parent) for parent, marked in drawn.items() if marked]
     return kept
+
+
+def _matches(pattern: str, found: Pictures) -> set[str]:
+    """What a pattern matches; `glob` by itself goes round and round through links in `**`."""
+    head, deep, tail = _at_stars(pattern)
+    if not deep:
+        return set(glob.glob(pattern))  # noqa: PTH207  (keeps the user's spelling)
+    matches: set[str] = set()
+    entered: set[str] = set()
+
+    def report(error: OSError) -> None:
+        found.unreadable.append(f"{error.filename}: {error.strerror}")
+
+    for top in sorted(glob.glob(head)) if head else [""]:  # noqa: PTH207
+        if not _first_time(top, entered):
+            continue
+        for parent, folders, _ in os.walk(top or ".", onerror=report, followlinks=True):
+            folders[:] = [
+                name
+                for name in sorted(folders)
+                if name[0] != "." and _first_time(os.path.join(parent, name), entered)  # noqa: PTH118
+            ]
+            below = parent if top else os.path.relpath(parent)
+            folder = "" if below == "." else os.path.join(glob.escape(below), "")  # noqa: PTH118
+            matches |= _matches(folder + (tail or "*"), found)
+    return matches
+
+
+def _at_stars(pattern: str) -> tuple[str, bool, str]:
+    """What stands before a pattern's first `**`, whether it has one, and what follows."""
+    match = re.search(r"(?:^|/)\*\*(?:/+|$)", pattern)
+    if match is None:
+        return pattern, False, ""
+    before = pattern[: match.start()]
+    return before + "/" * (match.group()[0] == "/"), True, pattern[match.end() :]
+
+
+def _first_time(folder: str, entered: set[str]) -> bool:
+    """Whether a folder is met for the first time, however it is linked."""
+    real = os.path.realpath(folder)
+    if real in entered:
+        return False
+    entered.add(real)
+    return True
 
 
 def _before_magic(pattern: str) -> Path:
@@ -180,7 +247,8 @@ def _listed(path: Path) -> Iterator[tuple[str, str]]:
         if not text or text.startswith("#"):
             continue
         file = path.parent / text
-        require(file.is_file(), f"{path}: line {number}: no such file: {text}")
+        with _named_errors(f"{path}: line {number}: {text}"):
+            require(file.is_file(), f"{path}: line {number}: no such file: {text}")
         _refuse_video(file)
         count += 1
         yield str(file), file.stem

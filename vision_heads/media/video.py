@@ -51,6 +51,10 @@ class VideoSpec:
         return redact_url(self.where)
 
 
+DAY = 86_400.0
+"""Seconds; FFmpeg counts microseconds in whole numbers, and none of them is infinite."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenOptions:
     """How sources are opened.
@@ -70,7 +74,10 @@ class OpenOptions:
         require(
             self.transport in ("tcp", "udp"), f"transport must be tcp or udp, got {self.transport}"
         )
-        require(self.timeout > 0, f"timeout must be above 0 seconds, got {self.timeout}")
+        require(
+            0 < self.timeout <= DAY,
+            f"timeout must be above 0 and at most {DAY:g} seconds, got {self.timeout}",
+        )
 
 
 def find_videos(sources: Sequence[str]) -> list[VideoSpec]:

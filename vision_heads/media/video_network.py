@@ -22,6 +22,9 @@ from vision_heads.media.video_av import (
 _UNTIMED = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe", "image2pipe", "h264", "hevc"})
 """Containers without timestamps: PyAV's would count frames at an assumed rate."""
 
+BACK = 1.0
+"""Seconds by which a clock must go back to have been set back; less is jitter."""
+
 # A playlist or a redirect must not lead to this machine's files.
 _NETWORK = "http,https,tcp,tls,crypto,httpproxy,udp,rtp,srtp"
 _PROTOCOLS = {"rtsp": f"rtsp,{_NETWORK}", "rtsps": f"rtsps,rtsp,{_NETWORK}"}
@@ -82,10 +85,9 @@ class NetworkSource:
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Frame]:
         av = require_av()
-        convert, interval = Converter(), interval_of(stream)
+        convert, times = Converter(), Times(interval_of(stream))
         untimed = container.format.name in _UNTIMED
-        index, last = 0, 0.0
-        start: float | None = None
+        index = 0
         seen = clock.monotonic()
         # All streams, not only the video: sound alone must not keep a dead picture alive.
         for packet in container.demux():
@@ -106,17 +108,38 @@ class NetworkSource:
                     self.damaged += 1
                     continue
                 seen = now
-                expected = last + interval if index else 0.0
-                moment = now if untimed else frame.time
-                if moment is None:
-                    seconds = expected
-                else:
-                    start = moment - expected if start is None else start
-                    seconds = moment - start
-                # Clocks of cameras jump; times never go back.
-                last = max(seconds, last + interval / 100 if index else 0.0)
-                yield Frame(self.name, index, last, clock.time(), partial(convert, frame))
+                seconds = times.at(now if untimed else frame.time)
+                yield Frame(self.name, index, seconds, clock.time(), partial(convert, frame))
                 index += 1
+
+
+class Times:
+    """Seconds since a stream's first frame, by its own clock, which may lack, stand or jump back.
+
+    Args:
+        interval: seconds between frames, where the clock does not say.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._start: float | None = None
+        self._last: float | None = None
+
+    def at(self, moment: float | None) -> float:
+        """Return the next frame's time, later than the one before; `moment` is its clock's."""
+        if self._last is None:
+            expected = earliest = 0.0
+        else:
+            expected = self._last + self._interval
+            earliest = self._last + self._interval / 100
+        seconds = expected
+        if moment is not None:
+            if self._start is None or moment - self._start < expected - BACK:
+                # Set back: time goes on from here, and does not stand until it has caught up.
+                self._start = moment - expected
+            seconds = moment - self._start
+        self._last = max(seconds, earliest)
+        return self._last
 
 
 def _ffmpeg_options(where: str, options: OpenOptions) -> dict[str, str]:

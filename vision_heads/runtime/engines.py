@@ -265,9 +265,13 @@ def resolve_weights(path: str | Path) -> Path:
     """
     require(str(path), "weights: the name is empty")
     file = Path(path)
+    try:
+        is_folder = file.is_dir()
+    except OSError as error:  # a closed folder above it, or a name longer than any file's
+        raise UserError(f"{path}: {error.strerror}") from error
     if file.suffix in SUFFIXES and file.is_file():
         return file
-    require(not file.is_dir(), f"{path}: is a folder; name a file in it ({', '.join(SUFFIXES)})")
+    require(not is_folder, f"{path}: is a folder; name a file in it ({', '.join(SUFFIXES)})")
     shipped = assets("weights")
     if str(path) == file.name:  # a bare name, with or without suffix
         suffixes = ("",) if file.suffix in SUFFIXES else SUFFIXES

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, require
 from vision_heads.geometry.letterbox import Letterbox, letterbox
 from vision_heads.media.images import read_image
 from vision_heads.spec import InputSpec
@@ -21,6 +21,8 @@ from vision_heads.spec import InputSpec
 @runtime_checkable
 class PilImage(Protocol):
     """What a PIL image can do that is needed here; PIL itself is not."""
+
+    mode: str
 
     def convert(self, mode: str) -> PilImage:
         """Change the mode."""
@@ -56,8 +58,7 @@ def load_picture(picture: Picture) -> Loaded:
     if isinstance(picture, (str, Path)):
         return Loaded(read_image(picture), str(picture))
     if isinstance(picture, PilImage):
-        rgb = np.asarray(picture.convert("RGB"))
-        return Loaded(np.ascontiguousarray(rgb[..., ::-1]))
+        return Loaded(_from_pil(picture))
     if not isinstance(picture, np.ndarray):
         raise UserError(
             "image: expected a path, a PIL image or a uint8 array (height, width, 3), "
@@ -69,6 +70,20 @@ def load_picture(picture: Picture) -> Loaded:
             f"got {picture.dtype} {picture.shape}"
         )
     return Loaded(picture)
+
+
+def _from_pil(picture: PilImage) -> NDArray[np.uint8]:
+    """Return the BGR pixels of a PIL image."""
+    pixels = np.asarray(picture)
+    require(pixels.size, "image: the PIL image is empty")
+    if picture.mode.startswith("I;16"):
+        # PIL would turn everything above 255 white; files of 16 bits are scaled when read, too.
+        return np.repeat((pixels >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    require(
+        picture.mode not in ("I", "F") or (pixels.min() >= 0 and pixels.max() <= 255),
+        f"image: a PIL image of mode {picture.mode!r} needs values in 0..255; scale it first",
+    )
+    return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
 
 
 class _Scratch(threading.local):

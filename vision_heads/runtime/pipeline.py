@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,5 +166,7 @@ def _read(picture: Picture, engine: Engine, request: Request, buffers: Buffers) 
         if request.slicing is not None:
             return cut_up(loaded, request.slicing)
     except ImageError as error:
-        return Failure(str(picture), str(error))
+        # Only files have names; an array's text would be its pixels.
+        source = str(picture) if isinstance(picture, (str, Path)) else ""
+        return Failure(source, str(error))
     return prepare(loaded, engine, request, buffers)

@@ -14,6 +14,9 @@ from vision_heads.runtime.slicing import Slicing
 from vision_heads.runtime.suppressed import require_possible
 from vision_heads.spec import MERGED, HeadSpec, ModelSpec
 
+_MAX_SIDE = 8192
+"""Largest network size, as in `InputSpec`: beyond, a single input may fill the memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -161,8 +164,9 @@ def _size(engine: Engine, imgsz: int | tuple[int, int] | None) -> tuple[int, int
         return spec.height, spec.width
     sides = tuple(imgsz) if isinstance(imgsz, (tuple, list)) else (imgsz, imgsz)
     require(
-        len(sides) == 2 and all(is_whole(side) and side >= 32 and side % 32 == 0 for side in sides),
-        f"imgsz must be a multiple of 32, or height and width, got {imgsz!r}",
+        len(sides) == 2
+        and all(is_whole(side) and 32 <= side <= _MAX_SIDE and side % 32 == 0 for side in sides),
+        f"imgsz must be a multiple of 32, or height and width, up to {_MAX_SIDE}, got {imgsz!r}",
     )
     height, width = sides
     require(

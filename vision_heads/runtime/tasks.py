@@ -121,10 +121,10 @@ def cut_up(loaded: Loaded, slicing: Slicing) -> Tiled:
             f"{slicing.size} pixels with overlap {slicing.overlap}, more than the limit of "
             f"{MAX_TILES}"
         )
-    tiles = plan_tiles(width, height, slicing.size, slicing.overlap)
     whole = np.array([[0, 0, width, height]])
-    if count == 1:
+    if count == 1:  # also where the size is beyond what arrays can count
         return Tiled(loaded, whole)
+    tiles = plan_tiles(width, height, slicing.size, slicing.overlap)
     return Tiled(loaded, np.concatenate([tiles, whole]) if slicing.whole else tiles)
 
 
