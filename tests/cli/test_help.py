@@ -88,6 +88,17 @@ def test_a_mistake_of_the_user_is_2_and_no_traceback(words):
     assert done.stderr.strip()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_output_that_cannot_be_written_is_a_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vision_heads", "info", "aerial-n.onnx"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "vh: the output cannot be written: No space left on device\n"
+
+
 def test_a_fault_of_ours_is_1(tmp_path):
     """A command that breaks inside must not look like the user's mistake."""
     (tmp_path / "sitecustomize.py").write_text(

@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 the user's mistake (one line on stderr), 1 our fault.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -90,6 +91,12 @@ def _run() -> None:
     except PermissionError as error:
         # Every look at a file may fail so, if only because a folder above it is closed.
         raise UserError(f"{error.filename}: {error.strerror}") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        # Python would try once more when it ends, and complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError(f"the output cannot be written: {error.strerror}") from error
 
 
 def _leave(code: int) -> None:
