@@ -213,6 +213,8 @@ def test_without_the_gate_only_the_proof_is_left(lively_weights, tmp_path):
         (("--latency-gate", "never"), "--latency-gate never: must be here, off, auto"),
         (("--calib-method", "mean"), "--calib-method mean: must be minmax, entropy, percentile"),
         (("--data", "other=demo"), "--data other: no such head"),
+        (("--precision", "fp16"), "--precision fp16: is of engine and openvino; onnx has one only"),
+        (("--json", "nowhere/found.json"), "--json nowhere/found.json: no such folder"),
     ],
 )
 def test_mistakes_about_formats_are_named(lively_weights, tmp_path, monkeypatch, words, message):
@@ -222,6 +224,22 @@ def test_mistakes_about_formats_are_named(lively_weights, tmp_path, monkeypatch,
         run(lively_weights, *words)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir()) and set(lively_weights.parent.iterdir()) == before
+
+
+def test_an_engine_of_an_exported_file_takes_no_options_of_weights(tmp_path):
+    """They would be dropped: the file is as it is."""
+    with pytest.raises(UserError, match=r"--imgsz, --nms: not for an engine of .*m\.onnx"):
+        run(tmp_path / "m.onnx", "-f", "engine", "--nms", "--imgsz", "64")
+
+
+def test_a_full_disk_is_named(weights, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporter, "_trace", full)
+    with pytest.raises(UserError, match=f"{tmp_path}: cannot be written .No space left"):
+        run(weights, "-o", tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_not_installed_is_said_before_any_work(lively_weights, tmp_path, monkeypatch):

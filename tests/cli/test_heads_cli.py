@@ -93,8 +93,11 @@ def test_list_tells_the_same_of_weights_and_their_export(three: Path, tmp_path: 
     assert "from down_p3 with b, from up_p4 alone" in rows["a"]
     assert "(neck)" in listed and "(backbone)" in listed
 
-    export = described_onnx(tmp_path / "three.onnx", load_network(three).spec)
-    assert vh("list", export).splitlines()[1:] == listed.splitlines()[1:]
+    folder = tmp_path / "runs[old]"  # no markup
+    folder.mkdir()
+    export = described_onnx(folder / "three.onnx", load_network(three).spec)
+    found = vh("list", export).splitlines()
+    assert found[0].endswith("runs[old]/three.onnx") and found[1:] == listed.splitlines()[1:]
 
 
 def test_list_of_an_export_needs_no_torch(monkeypatch) -> None:

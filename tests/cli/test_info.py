@@ -87,6 +87,10 @@ def test_weights_and_their_export_tell_the_same(tmp_path):
     for line in weights.splitlines()[1:-1]:  # all but the names and sizes of the files
         assert line in exported
     assert "synthetic scenes" in weights
+    folder = tmp_path / "runs[old]"  # no markup
+    folder.mkdir()
+    (tmp_path / "m.onnx").rename(folder / "m.onnx")
+    assert "runs[old]" in run(str(folder / "m.onnx")).replace("\n", "")
     assert "c0, c1" in weights
     assert "ONNX operator set 17" in exported
     assert "1 TopK" in exported

@@ -162,6 +162,8 @@ def test_a_model_that_finds_nothing_cannot_be_judged(network, network_onnx, file
     assert gate.exams[0].basis == "nothing" and math.isnan(gate.exams[0].torch.ap50)
     assert gate.accepts(network_onnx, "float32")  # proved cell by cell before
     assert not gate.accepts(network_onnx, "float16")
+    # Leaving layers of an INT8 file in float would not help: the search must end at once.
+    assert gate.accepts(network_onnx, "float16", measured=True)
 
 
 def test_errors_of_head_poses_are_compared(posed_onnx, files):

@@ -23,6 +23,9 @@ HEADS = {"aerial": {"data": "visdrone"}}
         ({"heads": HEADS, "bach": 3}, "bach"),
         ({"heads": HEADS, "size": "x"}, "size"),
         ({"heads": {}}, "heads"),
+        ({"heads": HEADS, "optimizer": {"momentum": 1}}, "optimizer.momentum"),
+        ({"heads": HEADS, "optimizer": {"warmup_epochs": float("inf")}}, "optimizer.warmup_epochs"),
+        ({"heads": {"aerial": {"data": "-", "sampling": float("inf")}}}, "heads.aerial.sampling"),
     ],
 )
 def test_a_wrong_setting_fails_by_its_name(settings: dict, field: str) -> None:

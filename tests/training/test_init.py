@@ -83,8 +83,10 @@ def test_trusted_ultralytics_checkpoint(tmp_path: Path) -> None:
 def test_damaged_files(tmp_path: Path, content: bytes) -> None:
     for name in ("a.safetensors", "a.pt"):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(UserError, match=name) as caught:
             initialise(_network(3), tmp_path / name)
+        assert "\n" not in str(caught.value)
+        assert "trust-pickle" not in str(caught.value)  # there is no code in it to be trusted
     with pytest.raises(UserError, match="no such file"):
         initialise(_network(3), tmp_path / "absent.pt")
 

@@ -68,6 +68,17 @@ def test_a_steps_gradients_are_the_mean_of_the_heads_own(
     assert float(found["backbone.stem.conv.weight"].abs().max()) > 0
 
 
+def test_the_last_batches_of_an_epoch_are_averaged_over_what_there_is(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, joint(accumulate=3))
+    assert trainer.steps_per_epoch == 4
+    (batch,) = islice(trainer.loader.epoch(0, 3), 1)
+    wanted = _by_hand(trainer, batch)["backbone.stem.conv.weight"]
+    trainer.step_in_epoch = 3  # three have moved the weights together, this one is alone
+    trainer._train_step(batch)
+    found = trainer.network.backbone.stem.conv.weight.grad
+    torch.testing.assert_close(found, wanted, rtol=2e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
 def test_one_trunk_pass_and_one_backward_a_step(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, joint())
     passes, backs = [], []

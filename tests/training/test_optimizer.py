@@ -46,3 +46,13 @@ def test_average_follows_and_then_lags() -> None:
     before = float(ema.network.weight)
     ema.update(network)
     assert float(ema.network.weight) == pytest.approx(0.99 * before + 0.01 * 2)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
+def test_no_momentum_is_a_setting_too(name: str) -> None:
+    network = torch.nn.Conv2d(4, 4, 1, bias=False)
+    optimizer = make_optimizer(network, OptimizerConfig(name=name, momentum=0, weight_decay=0))
+    before = network.weight.detach().clone()
+    network.weight.sum().backward()
+    optimizer.step()
+    assert bool((network.weight < before).all())

@@ -109,6 +109,64 @@ def test_broken_labels_refuse_until_told_how_to_mend_them(tmp_path: Path) -> Non
     assert _vh(*arguments, *QUICK, "--fix", "clip,drop", "--overwrite").exit_code == 0
 
 
+def _old_run(out: Path) -> list[Path]:
+    """Make a folder look like a run's; return what must not be lost."""
+    files = [out / "config.yaml", out / "weights" / "best.safetensors", out / "state" / "x.json"]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("kept")
+    return files
+
+
+def test_a_mistake_with_overwrite_leaves_the_old_run(tmp_path: Path) -> None:
+    files = _old_run(tmp_path / "run")
+    card = coco_card(tmp_path / "data", count=2)
+    head = ("--head", f"squares=detect:{card}", "--out", str(tmp_path / "run"), "--overwrite")
+    for mistake in (
+        ("--head", f"squares=detect:{tmp_path / 'absent.yaml'}"),
+        ("--init", str(tmp_path / "absent.safetensors")),
+        ("--init", str(files[1])),  # which would be gone before it could be read again
+    ):
+        done = _vh(*head, *QUICK, *mistake)
+        assert isinstance(done.exception, UserError), done.exception
+        assert [file.read_text() for file in files] == ["kept"] * len(files), mistake
+    assert "part of the run that --overwrite would replace" in str(done.exception)
+
+
+def test_folders_that_no_run_has_made_are_left_alone(tmp_path: Path) -> None:
+    """`--out .` in a project that has a folder called weights."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mine.safetensors").write_text("kept")
+    card = coco_card(tmp_path / "data", count=2)
+    for more in ((), ("--overwrite",)):
+        done = _vh("--head", f"squares=detect:{card}", "--out", str(tmp_path), *QUICK, *more)
+        assert isinstance(done.exception, UserError) and "holds no run" in str(done.exception)
+        assert (tmp_path / "weights" / "mine.safetensors").read_text() == "kept"
+
+
+def test_resume_and_overwrite_contradict_each_other(tmp_path: Path) -> None:
+    files = _old_run(tmp_path)
+    done = _vh("--resume", "--overwrite", "--out", str(tmp_path))
+    assert isinstance(done.exception, UserError) and "give one of them" in str(done.exception)
+    assert all(file.is_file() for file in files)
+
+
+def test_a_full_disk_is_a_message_and_other_faults_are_not(tmp_path: Path) -> None:
+    from safetensors import SafetensorError
+
+    from vision_heads.training.run import explain_no_room
+
+    for error in (OSError(28, "No space left on device"), SafetensorError("I/O (os error 28)")):
+        with (
+            pytest.raises(UserError, match="make room, and --resume"),
+            explain_no_room(tmp_path),
+        ):
+            raise error
+    for error in (OSError(5, "Input/output error"), SafetensorError("header")):
+        with pytest.raises(type(error)), explain_no_room(tmp_path):
+            raise error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

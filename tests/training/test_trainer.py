@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,64 @@ def test_broken_half_written_state_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "000000004" / "state.json").write_text(json.dumps({}))
     (tmp_path / "000000007").mkdir()
     assert latest_state(tmp_path) == tmp_path / "000000004"
+
+
+def test_a_state_of_the_same_step_stays_until_the_new_one_is_there(tmp_path, monkeypatch) -> None:
+    """Batches are counted, not epochs: the end of an epoch may save what was just saved."""
+    from vision_heads.training import state
+    from vision_heads.training.optimizer import Ema
+
+    network = torch.nn.Linear(2, 2)
+    ema, optimizer = Ema(network, 0.9), torch.optim.SGD(network.parameters(), lr=0.1)
+
+    def save(mark: str) -> None:
+        state.save_state(tmp_path, 7, network, ema, optimizer, {"mark": mark})
+
+    def mark() -> str:
+        return state.load_state(state.latest_state(tmp_path), network, ema, optimizer)["mark"]
+
+    save("first")
+    done: list[str] = []
+    rename, fsync = Path.rename, state.os.fsync
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            save("second")
+    assert mark() == "first"
+    # The files are on the disk before the name says that they are whole.
+    monkeypatch.setattr(Path, "rename", lambda *p: done.append("rename") or rename(*p))
+    monkeypatch.setattr(state.os, "fsync", lambda h: done.append("sync") or fsync(h))
+    save("third")
+    assert mark() == "third" and len([p for p in tmp_path.iterdir() if p.name[0] != "."]) == 1
+    assert done.index("rename") >= 4 and done[-1] == "sync"
+
+
+def test_a_run_is_resumed_on_its_own_data_alone(tmp_path: Path) -> None:
+    train = square_split(tmp_path / "train", 4)
+    out, config = tmp_path / "run", settings(epochs=1)
+    Trainer(config, {"squares": train}, {}, out).run()
+    renamed = replace(train, names=("blue", "yellow"))
+    with pytest.raises(UserError, match=r"heads.squares.data: classes \['yellow', 'blue'\] when"):
+        Trainer(config, {"squares": renamed}, {}, out, resume=True)
+    fewer = replace(train, samples=train.samples[:3])
+    with pytest.raises(UserError, match=r"heads.squares.data: pictures 4 when .* 3 now"):
+        Trainer(config, {"squares": fewer}, {}, out, resume=True)
+    Trainer(config, {"squares": train}, {}, out, resume=True)
+    edited = settings(epochs=1, loss_weighting="uncertainty")
+    with pytest.raises(UserError, match="does not fit this run's settings") as caught:
+        Trainer(edited, {"squares": train}, {}, out, resume=True)
+    assert "\n" not in str(caught.value)
+    (state,) = (out / "state").iterdir()
+    (state / "ema.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="damaged"):
+        Trainer(config, {"squares": train}, {}, out, resume=True)
+
+
+def test_one_cell_of_one_picture_is_too_little_for_batch_norm(tmp_path: Path) -> None:
+    train = square_split(tmp_path / "train", 2)
+    config = settings(imgsz=32, batch=1)
+    with pytest.raises(UserError, match="imgsz: 32x32 is too small for batch norm"):
+        Trainer(config, {"squares": train}, {}, tmp_path / "run").run()
 
 
 def test_gpu_asked_for_where_there_is_none(tmp_path: Path) -> None:

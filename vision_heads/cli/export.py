@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -238,6 +239,9 @@ def export(
         f"--calib-method {calib_method}: must be {', '.join(METHODS)}",
     )
     require(not (pictures and data), "--pictures and --data: give one of them")
+    if json_file is not None:  # found out before the work
+        place = json_file.parent.is_dir() and not json_file.is_dir()
+        require(place, f"--json {json_file}: no such folder, or a folder itself")
     settings = {
         "workspace_mib": workspace,
         "dla": dla,
@@ -248,6 +252,19 @@ def export(
     from vision_heads.cli import export_engine  # noqa: PLC0415
 
     if formats == ("engine",) and Path(model).suffix == ".onnx":
+        of_weights = {
+            "--heads": heads,
+            "--imgsz": imgsz,
+            "--candidates": candidates,
+            "--nms": nms,
+            "--pictures": pictures,
+            "--data": data,
+            "--exclude": exclude,
+            "--sensitivity": sensitivity,
+            "--json": json_file,
+        }
+        given = ", ".join(option for option, value in of_weights.items() if value)
+        require(not given, f"{given}: not for an engine of {model}, only for one of weights")
         export_engine.build(
             Path(model),
             output,
@@ -308,6 +325,11 @@ def _carry_out(order: Order, weights: Path) -> Outcome:
     except (ParityError, NmsError) as error:
         typer.echo(f"vh: {weights}: {error}; nothing was written", err=True)
         raise typer.Exit(1) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        folder = next(iter(order.places.values())).parent
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def _nms(conf: float, iou: float, max_det: int) -> NmsSpec:

@@ -208,7 +208,7 @@ def _gate(order: Order, spec: ModelSpec, reference: Path) -> Gate | None:
 def _accept(gate: Gate | None) -> Callable[[Path], bool]:
     if gate is None:
         return lambda path: True
-    return lambda path: gate.accepts(path, "int8")
+    return lambda path: gate.accepts(path, "int8", measured=True)
 
 
 def _recipe(order: Order, file: OnnxFile) -> Recipe:

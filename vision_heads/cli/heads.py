@@ -144,7 +144,7 @@ def list_heads(
         spec = torch_module("vision_heads.network").read_spec(file)
         measures = torch_module("vision_heads.measure").measure(spec)
     console = Console(highlight=False)
-    console.print(str(file), soft_wrap=True)
+    console.print(str(file), soft_wrap=True, markup=False)
     console.print(_table(spec, measures))
 
 

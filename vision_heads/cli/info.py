@@ -145,7 +145,8 @@ def _show_engine(console: Console, file: Path) -> None:
 
     facts = read_facts(file)
     _show(console, str(file), facts.spec, None)
-    console.print(f"file         {file.stat().st_size / 1e6:.2f} MB, built from {facts.source}")
+    size = f"{file.stat().st_size / 1e6:.2f} MB"
+    console.print(f"file         {size}, built from {facts.source}", markup=False)
     console.print(
         f"for          {facts.gpu} (compute capability {facts.capability}), TensorRT "
         f"{facts.tensorrt}, CUDA {facts.cuda} (driver {facts.driver})"
@@ -160,7 +161,7 @@ def _show_engine(console: Console, file: Path) -> None:
 
 
 def _show(console: Console, title: str, spec: ModelSpec, measures: Measures | None) -> None:
-    console.print(f"[bold]{title}[/bold]")
+    console.print(title, style="bold", markup=False)
     console.print(
         f"network      size {spec.size}, {spec.fusion} fusion, {spec.activation}, "
         f"{spec.candidates} candidates"

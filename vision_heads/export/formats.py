@@ -147,8 +147,13 @@ def check_ready(formats: Sequence[str], precision: str | None) -> None:
     """Find out what is missing before any long work.
 
     Raises:
-        UserError: a package is not installed, or there is no GPU for an engine.
+        UserError: a package is not installed, or there is no GPU for an engine; a precision is
+            asked for, and no format has several.
     """
+    require(
+        precision is None or CHOICE.keys() & set(formats),
+        f"--precision {precision}: is of {' and '.join(CHOICE)}; {', '.join(formats)} has one only",
+    )
     for name in formats:
         precision_of(name, precision)
     if "openvino" in formats:

@@ -194,9 +194,17 @@ class Gate:
         """Run a file on the pictures of every head and compare it with the torch model."""
         return self._accuracy(open_engine(path, threads=self._threads))
 
-    def accepts(self, path: Path, precision: str) -> bool:
-        """Whether a file keeps the accuracy that its precision owes; nothing is timed."""
-        return not self._accuracy_problems(self.accuracy(path), precision)
+    def accepts(self, path: Path, precision: str, *, measured: bool = False) -> bool:
+        """Whether a file keeps the accuracy that its precision owes; nothing is timed.
+
+        Args:
+            path: what `open_engine` opens.
+            precision: asked for.
+            measured: leave out heads of which nothing can be measured: whoever looks for a
+                better file would look in vain.
+        """
+        heads = [o for o in self.accuracy(path) if not (measured and o.basis == "nothing")]
+        return not self._accuracy_problems(heads, precision)
 
     def judge(self, format: str, path: Path, precision: str, *, size: int | None = None) -> Verdict:
         """Examine a file in every respect.

@@ -22,7 +22,7 @@ from vision_heads.evaluation.protocols import PROTOCOLS
 from vision_heads.heads.base import KINDS, kind_of
 from vision_heads.spec import LEVELS, Groups, Level, Merge, Size, check_branches, first_problem
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 ProtocolName = Literal["coco", "visdrone", "headpose"]
@@ -107,9 +107,9 @@ class OptimizerConfig(_Strict):
     name: Literal["adamw", "sgd", "muon"] = "adamw"
     lr: Positive = 2e-3
     final: Fraction = 0.01
-    momentum: Fraction = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    warmup_epochs: Annotated[float, Field(ge=0)] = 2.0
+    warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     clip: Annotated[float, Field(ge=0)] = 10.0
 
@@ -195,7 +195,7 @@ class TrainConfig(_Strict):
     fix: tuple[Literal["clip", "drop"], ...] = ()
     val_every: Annotated[int, Field(ge=1)] = 10
     protocol: ProtocolName | None = None
-    checkpoint_minutes: Positive = 10.0
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0
     keep_half: bool = True
     terms: dict[str, str] = {}
 

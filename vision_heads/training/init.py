@@ -75,14 +75,24 @@ def _read(path: Path, trust_pickle: bool) -> dict[str, Tensor]:
         import vision_heads._ultralytics  # noqa: F401, PLC0415
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: holds pickled code, not plain tensors; --trust-pickle loads it all the same "
-            "(it can run any code it likes: only for files you trust)"
-        ) from error
     except Exception as error:
-        raise UserError(f"{path}: not readable as a torch file ({error})") from error
+        if not _begins_like_torch(path):
+            raise UserError(f"{path}: not a torch file") from error
+        if isinstance(error, pickle.UnpicklingError) and not trust_pickle:
+            raise UserError(
+                f"{path}: holds pickled code, not plain tensors; --trust-pickle loads it all the "
+                "same (it can run any code it likes: only for files you trust)"
+            ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not readable as a torch file ({reason})") from error
     return _state_of(loaded, path)
+
+
+def _begins_like_torch(path: Path) -> bool:
+    """Whether a file is a zip or a pickle: torch refuses any other as if it held code."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"
 
 
 def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:

@@ -43,7 +43,9 @@ def make_optimizer(
         return Muon(groups, lr=config.lr, momentum=config.momentum)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=True)
+    momentum = config.momentum
+    # Nesterov's step needs a momentum.
+    return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=momentum > 0)
 
 
 def _matrices(network: nn.Module) -> set[Tensor]:

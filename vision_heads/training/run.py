@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from vision_heads.data.card import load_split
 from vision_heads.data.check import apply_fixes
@@ -16,6 +21,10 @@ from vision_heads.errors import UserError
 from vision_heads.training.config import TrainConfig, make_config, read_settings
 from vision_heads.training.seen import Seen, count_seen, write_seen
 from vision_heads.training.trainer import Trainer
+
+_OWN = ("state", "weights", "tensorboard")
+"""Folders of a run, which --overwrite empties."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,8 @@ def resolve(flags: Flags) -> TrainConfig:
         UserError: names the field.
     """
     if flags.resume:
+        if flags.overwrite:
+            raise UserError("--resume continues a run, --overwrite replaces it: give one of them")
         saved = flags.out / "config.yaml"
         if not saved.is_file():
             raise UserError(f"{saved}: no such file; there is no run to resume in {flags.out}")
@@ -79,13 +90,27 @@ def start_run(flags: Flags) -> dict[str, float]:
     config = resolve(flags)
     # The other processes of a distributed run would delete what the first has begun to write.
     if not flags.resume and os.environ.get("RANK", "0") == "0":
-        _claim(flags.out, flags.overwrite)
+        _claim(flags.out, flags.overwrite, config)
     parts = {n: read_parts(head.data, head.train, config) for n, head in config.heads.items()}
     train = {name: join_parts(splits) for name, splits in parts.items()}
     val = {n: read_parts(h.data[:1], h.val, config)[0] for n, h in config.heads.items() if h.val}
     trainer = Trainer(config, train, val, flags.out, flags.command, resume=flags.resume)
+    with explain_no_room(flags.out):
+        return _train(flags, trainer, parts, train, val)
+
+
+def _train(
+    flags: Flags,
+    trainer: Trainer,
+    parts: Mapping[str, Sequence[DataSplit]],
+    train: dict[str, DataSplit],
+    val: dict[str, DataSplit],
+) -> dict[str, float]:
+    config = trainer.config
     if trainer.main:
-        (flags.out / "config.yaml").write_text(config.to_yaml())
+        if not flags.resume:  # a resumed run's own settings stay as they are
+            _empty(flags.out)
+            (flags.out / "config.yaml").write_text(config.to_yaml())
         _announce(trainer, train, val)
     figures = trainer.run()
     if trainer.main:
@@ -98,16 +123,51 @@ def start_run(flags: Flags) -> dict[str, float]:
     return figures
 
 
-def _claim(out: Path, overwrite: bool) -> None:
-    """Refuse to mix two runs in one folder."""
-    if (out / "config.yaml").exists() and not overwrite:
+def _claim(out: Path, overwrite: bool, config: TrainConfig) -> None:
+    """Refuse to mix two runs in one folder, or to empty folders that are no run's."""
+    run = (out / "config.yaml").exists()
+    if run and not overwrite:
         raise UserError(f"{out} holds a run: --resume continues it, --overwrite replaces it")
-    for leftover in ("state", "weights", "tensorboard"):
-        shutil.rmtree(out / leftover, ignore_errors=True)
+    for folder in (out / name for name in _OWN):
+        if not run and folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder}: is there, but {out} holds no run; use another --out")
+    for setting, file in _weights_read(config).items():
+        if run and any((out / name).resolve() in Path(file).resolve().parents for name in _OWN):
+            raise UserError(f"{setting}: {file} is part of the run that --overwrite would replace")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        (out / "weights").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: cannot make this folder ({error.strerror})") from error
+
+
+def _weights_read(config: TrainConfig) -> dict[str, str]:
+    """Return the weight files that a run starts from or learns from, by setting."""
+    files = {f"heads.{name}.teacher": head.teacher for name, head in config.heads.items()}
+    files |= {"init": config.init, "add_to": config.add_to.model if config.add_to else None}
+    return {setting: file for setting, file in files.items() if file}
+
+
+def _empty(out: Path) -> None:
+    """Remove what a run before has left; only when nothing can stop the new one from beginning."""
+    for name in _OWN:
+        shutil.rmtree(out / name, ignore_errors=True)
+    (out / "weights").mkdir()
+
+
+@contextmanager
+def explain_no_room(out: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a message; safetensors has an error of its own."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        found = re.search(r"os error (\d+)", str(error))
+        number = error.errno if isinstance(error, OSError) else found and int(found[1])
+        if number not in _NO_ROOM:
+            raise
+        raise UserError(
+            f"{out}: cannot be written ({os.strerror(number)}); make room, and --resume goes on "
+            "from the last state"
+        ) from error
 
 
 def read_parts(cards: Sequence[str], split: str, config: TrainConfig) -> list[DataSplit]:

@@ -1,17 +1,21 @@
 """The state a run resumes from: one folder, complete or not there.
 
 Everything is safetensors and JSON; nothing is unpickled. A state is written under a temporary
-name and renamed, and older ones go only after that, so a run killed at any moment finds one.
+name, brought to the disk and renamed, and older ones go only after that, so that a run which is
+killed or loses power at any moment finds one.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -37,6 +41,9 @@ def save_state(
         extra: JSON values handed back by `load_state`.
     """
     target = folder / f"{step:09d}"
+    if target.exists():  # kept until the new one is there, and sorted before it
+        target = folder / f"{step:09d}+"
+        shutil.rmtree(target, ignore_errors=True)
     temporary = folder / f".{step:09d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -46,12 +53,24 @@ def save_state(
     save_file(tensors, temporary / "optimizer.safetensors")
     record = {"groups": groups, "ema_updates": ema.updates, "extra": extra}
     (temporary / "state.json").write_text(json.dumps(record))
-    if target.exists():
-        shutil.rmtree(target)
+    _to_disk(temporary)
     temporary.rename(target)
+    _to_disk(folder)
     for old in folder.iterdir():
         if old != target:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _to_disk(folder: Path) -> None:
+    """Have the system write out a folder and its files: without it a power cut may empty them."""
+    if os.name != "posix":  # where folders cannot be opened
+        return
+    for path in (*(file for file in folder.iterdir() if file.is_file()), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def latest_state(folder: Path) -> Path | None:
@@ -60,23 +79,54 @@ def latest_state(folder: Path) -> Path | None:
     return states[-1] if states else None
 
 
+def check_data(state: Path, data: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that a run is resumed on what it began with: other classes would take its names.
+
+    Args:
+        state: to resume from.
+        data: what there is now, by head; compared with `extra["data"]` of the state, which those
+            of older versions lack.
+
+    Raises:
+        UserError: the data differ, or the state is damaged.
+    """
+    for name, before in _record(state)["extra"].get("data", {}).items():
+        for what, value in before.items():
+            if data[name][what] != value:
+                raise UserError(
+                    f"heads.{name}.data: {what} {value} when this run began, {data[name][what]} "
+                    "now; put them back, or start another run from its weights with --init"
+                )
+
+
+def _record(state: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((state / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{state}: damaged ({error})") from error
+    return record
+
+
 def load_state(
     state: Path, network: Network, ema: Ema, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     """Restore a state in place and return its `extra`.
 
     Raises:
-        UserError: the state belongs to another architecture.
+        UserError: the state belongs to another architecture or optimizer, or is damaged.
     """
-    record = json.loads((state / "state.json").read_text())
+    record = _record(state)
     try:
         network.load_state_dict(load_file(state / "network.safetensors"))
         ema.network.load_state_dict(load_file(state / "ema.safetensors"))
-    except RuntimeError as error:
-        raise UserError(f"{state}: does not fit this run's model: {error}") from error
+        tensors = load_file(state / "optimizer.safetensors")
+        optimizer.load_state_dict(_unflatten(tensors, record["groups"]))
+    except (RuntimeError, ValueError) as error:
+        problem = str(error).splitlines()[-1].strip()
+        raise UserError(f"{state}: does not fit this run's settings ({problem})") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{state}: damaged ({error})") from error
     ema.updates = record["ema_updates"]
-    tensors = load_file(state / "optimizer.safetensors")
-    optimizer.load_state_dict(_unflatten(tensors, record["groups"]))
     extra: dict[str, Any] = record["extra"]
     return extra
 

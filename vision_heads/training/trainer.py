@@ -36,7 +36,7 @@ from vision_heads.training.partial import (
     growth_of,
     rest_frozen_norms,
 )
-from vision_heads.training.state import latest_state, load_state, save_state
+from vision_heads.training.state import check_data, latest_state, load_state, save_state
 from vision_heads.training.validate import fitness, marks, validate
 from vision_heads.training.weighting import make_weighting, sums_by_head
 
@@ -146,6 +146,7 @@ class Trainer:
         state = latest_state(self.out / "state")
         if state is None:
             raise UserError(f"{self.out}: no state to resume from; start without --resume")
+        check_data(state, self._data())
         extra = load_state(state, self.network, self.ema, self.optimizer)
         if self.growth:
             check_unchanged(self.network, self.growth)
@@ -158,6 +159,13 @@ class Trainer:
             self.freezing.restore(extra["freezing"])
         self.journal.rewind(self.epoch)
         self.journal.say(f"resume at epoch {self.epoch + 1}, batch {self.step_in_epoch + 1}")
+
+    def _data(self) -> dict[str, dict[str, Any]]:
+        """Return by head what a resumed run must find again."""
+        return {
+            name: {"classes": list(split.names), "pictures": len(split.samples)}
+            for name, split in self.train_splits.items()
+        }
 
     def run(self) -> dict[str, float]:
         """Train to the end, or until every head is frozen; return the last figures."""
@@ -229,7 +237,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
         device = self.accelerator.device
-        with explain_out_of_memory(self.config):
+        with explain_out_of_memory(self.config), explain_lone_values(self.config):
             images = batch.images.to(device, non_blocking=True).float().div_(255)
             images = images.contiguous(memory_format=torch.channels_last)
             routes = {name: rows.to(device) for name, rows in batch.routes.items()}
@@ -237,7 +245,7 @@ class Trainer:
             self._refuse_not_finite(losses, batch)
             total = self.weighting.total(losses, self._present(routes))
             self._measure_conflict(losses, routes)
-            self.accelerator.backward(total / self.config.accumulate)
+            self.accelerator.backward(total / self._gathered())
         self.meters.add({name: float(value.detach()) for name, value in losses.items()})
         self.step += 1
         # An epoch never ends with gradients pending: a state holds weights, not gradients.
@@ -247,6 +255,11 @@ class Trainer:
     def _at_boundary(self, done: int) -> bool:
         """Whether the weights move after `done` batches of this epoch."""
         return done % self.config.accumulate == 0 or done == self.steps_per_epoch
+
+    def _gathered(self) -> int:
+        """Return how many batches this one's gradients are averaged with; fewer at the end."""
+        first = self.step_in_epoch - self.step_in_epoch % self.config.accumulate
+        return min(self.config.accumulate, self.steps_per_epoch - first)
 
     def _losses(
         self, images: Tensor, routes: Mapping[str, Tensor], batch: Batch
@@ -342,6 +355,7 @@ class Trainer:
             "conflicts": self.conflicts.to_dict(),
             "weighting": self.weighting.to_dict(),
             "freezing": self.freezing.to_dict(),
+            "data": self._data(),
         }
         state = self.out / "state"
         save_state(state, self.step, self.network, self.ema, self.optimizer, extra)
@@ -376,4 +390,18 @@ def explain_out_of_memory(config: TrainConfig) -> Iterator[None]:
             f"the GPU's memory does not hold batch {config.batch} at "
             f"{config.imgsz[0]}x{config.imgsz[1]}; try --batch {half} --accumulate "
             f"{config.accumulate * 2}, a smaller --imgsz, or --amp bf16"
+        ) from error
+
+
+@contextmanager
+def explain_lone_values(config: TrainConfig) -> Iterator[None]:
+    """Turn batch norm's error over a single cell of a single picture into what to change."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"imgsz: {config.imgsz[0]}x{config.imgsz[1]} is too small for batch norm: P5 is one "
+            "cell there, and a head had one picture in a batch; take a larger one"
         ) from error
