@@ -40,6 +40,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+MAX_SIDE = 8192
+"""Largest network size, pixels: beyond, a single input may fill the memory."""
+
+
 class InputSpec(_Strict):
     """What the network is fed: RGB / 255, NCHW float32, letterboxed on grey.
 
@@ -50,8 +54,8 @@ class InputSpec(_Strict):
         pad_value: grey level (0..255) of the letterbox's border.
     """
 
-    height: Annotated[int, Field(ge=32, le=8192)] = 640
-    width: Annotated[int, Field(ge=32, le=8192)] = 640
+    height: Annotated[int, Field(ge=32, le=MAX_SIDE)] = 640
+    width: Annotated[int, Field(ge=32, le=MAX_SIDE)] = 640
     color: Literal["rgb"] = "rgb"
     scale: float = 1 / 255
     pad_value: Annotated[int, Field(ge=0, le=255)] = 114

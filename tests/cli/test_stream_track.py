@@ -149,7 +149,7 @@ def test_merged_classes_count_where_they_are(tmp_path):
         (["--shapes", "shapes.yaml"], "lines and zones count tracked objects; add --track"),
         (["--track", "sort"], "--track sort: unknown; known: off, bytetrack, ocsort, botsort"),
         (["--track", "ocsort", "--track-lost", "0"], "--track-lost must be above 0 seconds"),
-        (["--track", "ocsort", "--track-lost", "inf"], "at most 1e6, got inf"),
+        (["--track", "ocsort", "--track-lost", "inf"], "at most 1e+06, got inf"),
         (["--track", "ocsort", "--zones", "none.yaml"], "none.yaml: No such file"),
         (
             ["--track", "ocsort", "--zones", "bad.yaml"],

@@ -41,14 +41,17 @@ def open_analytics(
     from vision_heads.geometry.filters import OneEuro  # noqa: PLC0415
     from vision_heads.stream.analytics import AnalyticsSettings, make_hooks  # noqa: PLC0415
     from vision_heads.stream.shapes import read_shapes  # noqa: PLC0415
-    from vision_heads.stream.tracking import TRACKERS, TrackSettings  # noqa: PLC0415
+    from vision_heads.stream.tracking import LONGEST, TRACKERS, TrackSettings  # noqa: PLC0415
 
     known = ", ".join((OFF, *TRACKERS))
     require(track == OFF or track in TRACKERS, f"--track {track}: unknown; known: {known}")
     if track == OFF:
         require(shapes is None, "--shapes: lines and zones count tracked objects; add --track")
         return None
-    require(0 < lost <= 1e6, f"--track-lost must be above 0 seconds and at most 1e6, got {lost:g}")
+    require(
+        0 < lost <= LONGEST,
+        f"--track-lost must be above 0 seconds and at most {LONGEST:g}, got {lost:g}",
+    )
     settings = TrackSettings(track, start=start, lost=lost, per_class=not mix)
     read = None
     if shapes is not None:

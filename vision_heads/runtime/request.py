@@ -12,10 +12,7 @@ from vision_heads.runtime.engines import Engine
 from vision_heads.runtime.merging import Merging, plan_merging
 from vision_heads.runtime.slicing import Slicing
 from vision_heads.runtime.suppressed import require_possible
-from vision_heads.spec import MERGED, HeadSpec, ModelSpec
-
-_MAX_SIDE = 8192
-"""Largest network size, as in `InputSpec`: beyond, a single input may fill the memory."""
+from vision_heads.spec import MAX_SIDE, MERGED, HeadSpec, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +162,8 @@ def _size(engine: Engine, imgsz: int | tuple[int, int] | None) -> tuple[int, int
     sides = tuple(imgsz) if isinstance(imgsz, (tuple, list)) else (imgsz, imgsz)
     require(
         len(sides) == 2
-        and all(is_whole(side) and 32 <= side <= _MAX_SIDE and side % 32 == 0 for side in sides),
-        f"imgsz must be a multiple of 32, or height and width, up to {_MAX_SIDE}, got {imgsz!r}",
+        and all(is_whole(side) and 32 <= side <= MAX_SIDE and side % 32 == 0 for side in sides),
+        f"imgsz must be a multiple of 32, or height and width, up to {MAX_SIDE}, got {imgsz!r}",
     )
     height, width = sides
     require(

@@ -30,7 +30,7 @@ Numbers = NDArray[np.int64]
 _RATE = 30.0
 """Frames a second that the trackers' motion models are tuned for. They get true times, so this
 is a unit of time and not a guess about the source."""
-_LONGEST = 1e6
+LONGEST = 1e6
 """Seconds for which a track may wait; trackers count whole frames, of which there are not inf."""
 _ALL = -1
 """Stands for all classes where they share their tracks."""
@@ -67,8 +67,8 @@ class TrackSettings:
         require(0 <= self.start <= 1, f"track start: must be 0..1, got {self.start}")
         require(self.confirm >= 1, f"track confirm: must be at least 1, got {self.confirm}")
         require(
-            0 < self.lost <= _LONGEST,
-            f"track lost: must be above 0 and at most {_LONGEST:g} seconds, got {self.lost}",
+            0 < self.lost <= LONGEST,
+            f"track lost: must be above 0 and at most {LONGEST:g} seconds, got {self.lost}",
         )
         require(self.reset >= 0, f"track reset: must be at least 0 seconds, got {self.reset}")
 
