@@ -10,8 +10,9 @@ from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Two cores: more threads than that only make tests slower and less repeatable.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Two cores: more threads than that only make tests slower and less repeatable. Of several processes
+# (`-n 2`) each gets one.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 # Threads that spin while they wait make tests many times slower on a machine that does other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
