@@ -111,3 +111,18 @@ def test_half_precision_file_is_half_the_size_and_close(two: Network, tmp_path) 
     images = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
     one, other = (TorchEngine(f, threads=1).run(images) for f in (full, half))
     np.testing.assert_allclose(one["fine/scores"], other["fine/scores"], atol=2e-3)
+
+
+def test_a_full_disk_is_an_oserror_and_leaves_nothing(tmp_path, two, monkeypatch) -> None:
+    """safetensors has an error of its own, in which the system's number is only text."""
+    from safetensors import SafetensorError
+
+    def full(state, path, **_):
+        path.write_bytes(b"half of it")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("vision_heads.network.save_file", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        save_network(tmp_path / "m.safetensors", two)
+    assert caught.value.errno == 28 and caught.value.filename.startswith(str(tmp_path))
+    assert not list(tmp_path.iterdir())

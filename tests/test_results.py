@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,13 +83,29 @@ def test_unknown_heads_and_missing_pictures_are_named():
     assert drawn.shape == (40, 30, 3) and drawn.any()
 
 
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((40, 30, 3)), np.zeros((40, 30), np.uint8), np.zeros((30, 40, 3), np.uint8), "a.jpg"],
+)
+def test_pictures_that_would_be_drawn_on_wrongly_are_refused(image):
+    with pytest.raises(UserError, match=r"draw\(\): expected .* \(40, 30, 3\), got"):
+        Result({"a": _found()}, 30, 40).draw(image)
+
+
 def test_supervision_gets_everything():
     sv = pytest.importorskip("supervision")
     found = Result({"a": _found()}, 30, 40).to_supervision()["a"]
     assert isinstance(found, sv.Detections)
     np.testing.assert_allclose(found.xyxy, _found().xyxy)
     assert found.data["class_name"].tolist() == ["van", "car", "van"]
+    assert found.tracker_id is None
     assert len(Detections.empty(("a",)).to_supervision()) == 0
+
+
+def test_supervision_gets_track_ids():
+    pytest.importorskip("supervision")
+    found = replace(_found(), track=[4, -1, 2]).to_supervision()
+    assert found.tracker_id.tolist() == [4, -1, 2]
 
 
 def test_without_supervision_the_way_to_get_it_is_said(monkeypatch):

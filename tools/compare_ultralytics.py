@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 import vision_heads._ultralytics  # noqa: F401  (offline switches, before ultralytics itself)
 from vision_heads.data.card import load_card, load_split
 from vision_heads.data.convert import convert
+from vision_heads.errors import UserError
 from vision_heads.evaluation import protocols
 from vision_heads.evaluation.runner import options_for, predict_split
 from vision_heads.runtime.engines import Engine
@@ -130,7 +132,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    (train if args.step == "train" else score)(args)
+    try:
+        (train if args.step == "train" else score)(args)
+    except UserError as error:
+        print(f"compare_ultralytics: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from vision_heads.data.card import load_split
+from vision_heads.errors import UserError
 from vision_heads.export.onnx import export_onnx
 from vision_heads.media.images import read_image
 from vision_heads.network import Network, load_network, save_network
-from vision_heads.spec import InputSpec
+from vision_heads.spec import InputSpec, first_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def resized(network: Network, side: int) -> Network:
     """Return the same weights for another input size; convolutions do not mind."""
-    size = InputSpec(height=side, width=side)
+    try:
+        size = InputSpec(height=side, width=side)
+    except ValidationError as error:
+        raise UserError(f"--imgsz {side}: {first_problem(error)}") from error
     other = Network(network.spec.model_copy(update={"input": size}))
     other.load_state_dict(network.state_dict())
     return other
@@ -44,6 +51,15 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--imgsz", type=int, default=640)
     args = parser.parse_args()
+    try:
+        ship(args)
+    except UserError as error:
+        print(f"ship_weights: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def ship(args: argparse.Namespace) -> None:
+    """Write the files and say how large they are."""
     folder = ROOT / "weights"
     file = folder / f"{args.name}.safetensors"
     save_network(file, resized(load_network(args.weights), args.imgsz), half=True)

@@ -31,6 +31,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vision_heads.errors import UserError
 from vision_heads.heads.base import DecodeOptions
 from vision_heads.media.frames import End, Frame
 from vision_heads.media.video import OpenOptions, VideoSpec, open_video
@@ -286,11 +287,17 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)
     shared = Path(__file__).resolve().parents[2] / "shared/data/video/car-detection.mp4"
-    engine: Engine = TinyEngine() if args.tiny else open_engine(args.model)
+    clip = args.video or shared
+    if not clip.is_file():
+        parser.error(f"--video {clip}: no such file")
+    try:
+        engine: Engine = TinyEngine() if args.tiny else open_engine(args.model)
+    except UserError as error:
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as name:
         outcome = soak(
             engine,
-            args.video or shared,
+            clip,
             Path(name),
             args.minutes * 60,
             rate=args.rate,

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 
 class UserError(Exception):
     """A mistake in what the user gave: a missing file, a bad label, an unknown name.
@@ -15,3 +21,27 @@ def require(condition: object, message: str) -> None:
     """Raise `UserError` with `message` unless `condition` holds."""
     if not condition:
         raise UserError(message)
+
+
+def is_no_room(error: OSError) -> bool:
+    """Whether a disk is full or may not be written: nobody's fault, so it needs no traceback."""
+    return error.errno in _NO_ROOM
+
+
+@contextmanager
+def explain_no_room(where: object, advice: str = "") -> Iterator[None]:
+    """Turn the error of a full or read-only disk into a message.
+
+    Args:
+        where: what is being written.
+        advice: what follows the message.
+
+    Raises:
+        UserError: instead of such an `OSError`; any other passes.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_no_room(error):
+            raise
+        raise UserError(f"{where}: cannot be written ({error.strerror}){advice}") from error

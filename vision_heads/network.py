@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,9 @@ def save_network(path: Path, network: Network, *, half: bool = False) -> None:
         path: the file; its folder must exist.
         network: unfused.
         half: store in FP16, half the size.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left of it.
     """
     state = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
@@ -120,9 +125,31 @@ def save_network(path: Path, network: Network, *, half: bool = False) -> None:
         if not name.endswith("num_batches_tracked")
     }
     temporary = path.with_name(path.name + ".tmp")
-    save_file(state, temporary, metadata={METADATA_KEY: network.spec.to_json()})
-    temporary.chmod(0o644)  # safetensors leaves it readable by its owner only
-    temporary.replace(path)
+    try:
+        write_tensors(temporary, state, {METADATA_KEY: network.spec.to_json()})
+        temporary.chmod(0o644)  # safetensors leaves it readable by its owner only
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_tensors(
+    path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: the system refuses, e.g. as the disk is full; safetensors alone has an error of
+            its own for that.
+    """
+    try:
+        save_file(state, path, metadata=metadata)
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

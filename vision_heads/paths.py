@@ -1,7 +1,10 @@
-"""Where the shipped cards and weights lie, in a checkout and in an installed wheel alike."""
+"""Where the shipped cards and weights lie, in a checkout and in a wheel alike; names of files."""
 
 from __future__ import annotations
 
+import os
+import stat
+import unicodedata
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -17,3 +20,31 @@ def assets(kind: str) -> Path:
     """
     inside = _PACKAGE / "_assets" / kind
     return inside if inside.is_dir() else _PACKAGE.parent / kind
+
+
+def printable(text: str) -> str:
+    """Return text on one line that any terminal and file can hold.
+
+    File names may hold line breaks, other control characters and bytes that are no UTF-8; these
+    become escapes such as "\\n".
+    """
+    if text.isprintable():
+        return text
+    unfit = {"Cc", "Cs", "Zl", "Zp"}
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in unfit else c for c in text
+    )
+
+
+def devices(folder: str | Path) -> set[str]:
+    """Return the names in a folder of pipes and devices, whose reading may never end."""
+    with os.scandir(folder) as entries:  # knows plain files as such without asking for each
+        return {e.name for e in entries if not e.is_file() and _is_device(e.path)}
+
+
+def _is_device(path: str) -> bool:
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:  # a link to nothing
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

@@ -180,7 +180,10 @@ class Detections:
         ]
 
     def to_supervision(self) -> supervision.Detections:
-        """Return `supervision.Detections`; `UserError` says how to install it if it is not."""
+        """Return `supervision.Detections`; `UserError` says how to install it if it is not.
+
+        Track ids are its `tracker_id`, -1 where not yet known. It has no place for rotations.
+        """
         try:
             import supervision as sv  # noqa: PLC0415
         except ImportError as error:
@@ -192,6 +195,7 @@ class Detections:
             xyxy=self.xyxy,
             confidence=self.score,
             class_id=self.class_id.astype(int),
+            tracker_id=None if self.track is None else self.track.astype(int),
             data={"class_name": names},
         )
 
@@ -234,13 +238,21 @@ class Result:
             image: BGR uint8 (height, width, 3); the picture the result came from when None.
 
         Raises:
-            UserError: the picture was not kept and none is given.
+            UserError: the picture was not kept and none is given, or the one that is given is
+                no such array or of another size than the boxes are for.
         """
         from vision_heads.media.draw import draw_result  # noqa: PLC0415
 
         picture = self.image if image is None else image
         if picture is None:
             raise UserError("draw() needs the picture: pass it, or predict with keep_image=True")
+        shape = (self.height, self.width, 3)
+        # Others would be drawn on too, but come out black or with boxes in other places.
+        if np.shape(picture) != shape or np.asarray(picture).dtype != np.uint8:
+            raise UserError(
+                f"draw(): expected the picture as a uint8 BGR array {shape}, "
+                f"got {getattr(picture, 'dtype', type(picture).__name__)} {np.shape(picture)}"
+            )
         return draw_result(picture, self)
 
     def to_dict(self) -> dict[str, Any]:

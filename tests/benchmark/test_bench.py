@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import cv2
@@ -102,6 +103,8 @@ def test_mistakes_name_the_file(files):
         bench(["none"], source(files), QUICK)
     with pytest.raises(UserError, match="no head"):
         bench([files / "fixed.onnx"], source(files), Settings(heads=("other",)))
+    with pytest.raises(UserError, match=r"--provider cpu: is for \.onnx files"):
+        bench(["aerial-n.safetensors"], source(files), Settings(provider="cpu"))
 
 
 def test_names_of_files_in_several_folders():
@@ -137,6 +140,22 @@ def test_memory_is_measured_in_a_process_of_its_own(files):
         assert "does not tell" in found
     else:
         assert 20e6 < found.model < found.peak < 2e9
+
+
+def test_memory_is_of_the_score_that_was_asked_for(files, monkeypatch):
+    """A file that does NMS itself refuses lower ones."""
+    jobs, scores = [], []
+    monkeypatch.setattr(memory, "measure", lambda job: jobs.append(job) or "not now")
+    bench([files / "fixed.onnx"], source(files), Settings(10, 0, conf=0.5))
+
+    def contestant(*arguments):
+        scores.append(arguments[-1])
+        raise UserError("enough")
+
+    monkeypatch.setattr("vision_heads.benchmark.bench.contestant", contestant)
+    with pytest.raises(UserError, match="enough"):
+        memory.main([json.dumps(asdict(jobs[0]))])
+    assert scores == [0.5]
 
 
 def test_memory_that_cannot_be_measured_says_why(tmp_path):

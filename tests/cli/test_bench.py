@@ -48,13 +48,28 @@ def test_tables_json_and_plot(model, tmp_path):
         (("--imgsz", "ab"), "--imgsz ab"),
         (("--provider", "nothing"), "--provider nothing"),
         (("--json", "none/s.json"), "--json none/s.json: No such file"),
+        (("--json", "other.onnx"), r"--json other\.onnx: is the name of a model file"),
+        (("--source", "p.png", "--plot", "p.png"), r"--plot p\.png: is read"),
+        (("--json", "a", "--markdown", "./a"), "--json a: is what --markdown writes"),
+        (("--plot", "speed.txt"), r"--plot speed\.txt: cannot write \.txt pictures"),
         (("--source", "none.png"), "none.png"),
     ],
 )
 def test_mistakes_are_one_line(model, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(UserError, match=message):
         run(model, *words)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_mistake_leaves_no_empty_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.md").write_text("kept")
+    with pytest.raises(UserError, match="neither a file"):
+        run("none", "--json", "new.json", "--markdown", "old.md")
+    assert [file.name for file in tmp_path.iterdir()] == ["old.md"]
+    assert (tmp_path / "old.md").read_text() == "kept"
 
 
 def test_a_model_is_needed():

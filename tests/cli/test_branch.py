@@ -145,6 +145,8 @@ def test_one_name_twice_is_solved_by_another(models, cards, tmp_path):
         (("--method", "cka"), "--method cka: must be dds or rsa"),
         (("--kernel", "cubic"), "--kernel cubic: must be rbf or linear"),
         (("--max-params", "many"), "--max-params many: must be a number such as"),
+        (("--max-gflops", "inf"), "--max-gflops inf: must be a finite number"),
+        (("--max-ms", "inf"), "--max-ms inf: must be a finite number"),
         (
             ("--max-params", "1M"),
             "takes 2,757,466 parameters already, which is more",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import cv2
@@ -156,3 +157,22 @@ def test_help_has_examples(vh, command):
     result = vh(command, "--help")
     assert result.exit_code == 0
     assert f"vh data {command} visdrone" in result.output
+
+
+def test_a_name_of_a_file_stays_on_one_line_that_can_be_printed(vh, tmp_path):
+    path = visdrone_set(tmp_path / "in", {os.fsdecode(b"a\nb\xe9"): None})
+    result = vh("check", path)
+    assert result.exit_code == 2, result.output
+    assert r"a\nb\udce9.png: no " in result.output
+
+
+def test_a_report_in_the_place_of_the_card_is_refused(vh, tmp_path):
+    path = visdrone_set(tmp_path / "in", {"a": "1,1,10,10,1,1,0,0"})
+    before = path.read_text()
+    result = vh("check", path, "--json", path)
+    assert "is read, and would be replaced" in str(result.exception)
+    both = vh("check", path, "--json", tmp_path / "r", "--sheet", tmp_path / "r")
+    assert "is what --json writes" in str(both.exception)
+    dash = vh("check", path, "--json", "-")
+    assert "--json -: is no file" in str(dash.exception)
+    assert path.read_text() == before and not (tmp_path / "r").exists()

@@ -140,9 +140,17 @@ def test_slices_and_several_heads(place):
         for head in ("one", "two"):
             boxes = [found["box"] for found in record["heads"][head]]
             assert sorted(boxes)[:1] == [[8, 8, 24, 24]] and [104, 40, 120, 56] in boxes
-    assert "one/red" in done.output
+    assert "one/red" in done.output and "--overlap" not in done.output
     done = _vh("big.png", *options, "--heads", "two", "--json", "a.json")
     assert list(json.loads((place / "a.json").read_text())[0]["heads"]) == ["two"]
+
+
+def test_an_overlap_that_may_fill_the_memory_is_told(place):
+    words = ("in/sub/0.png", "--weights", "m.onnx", "--slice", "640", "--save-txt")
+    assert "--overlap" not in _vh(*words, "--overlap", "0.9").output
+    done = _vh(*words, "--overlap", "0.95")
+    assert done.exit_code == 0
+    assert "vh: --overlap 0.95: up to 400 tiles see each object, and memory grows" in done.output
 
 
 @pytest.mark.parametrize(
@@ -157,12 +165,12 @@ def test_slices_and_several_heads(place):
         (["in", "--slice", "640", "--merge", "soft"], "--merge soft: tiles are merged by"),
         (["in", "--json", "m.onnx/found.json"], "cannot be written"),
         (["in", "--save-txt", "--out", "m.onnx"], "cannot be written"),
-        (["in", "--json", "a.out", "--csv", "a.out"], "name of the JSON file too"),
+        (["in", "--json", "a.out", "--csv", "a.out"], "is what --json writes"),
         (["in", "--json", "in/sub/0.png"], "results would replace it"),
-        (["in", "--json", "a.out", "--csv", "in/../a.out"], "name of the JSON file too"),
-        (["list.txt", "--json", "list.txt"], "list.txt: is read, and results would replace it"),
-        (["in", "--csv", "m.onnx"], "m.onnx: is read, and results would replace it"),
-        (["odd.list.txt", "--csv", "0.dat"], "0.dat: is read, and results would replace it"),
+        (["in", "--json", "a.out", "--csv", "in/../a.out"], "is what --json writes"),
+        (["list.txt", "--json", "list.txt"], "list.txt: is read, and would be replaced"),
+        (["in", "--csv", "m.onnx"], "m.onnx: is read, and would be replaced"),
+        (["odd.list.txt", "--csv", "0.dat"], "0.dat: is read, and would be replaced"),
         (["in", "--overlap", "0.4"], "do nothing without --slice"),
         (["in", "--metric", "giou"], "metric must be 'iou' or 'ios'"),
         (["in", "--slice", "0"], "size must be at least 32"),

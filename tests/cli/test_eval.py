@@ -203,6 +203,29 @@ def test_poses_that_are_not_kept_are_said(app, fixtures_dir, tmp_path, name, los
     assert ("submission files hold no head poses" in done.output) == lost
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--json", "results/p1.txt", "--predictions", "results/p1.txt"),
+        ("--save-predictions", "results"),
+        ("--json", "sizes.csv"),
+        ("--json", "card.yaml"),
+        ("--json", "new.json", "--save-predictions", "new.json"),
+        ("--json", "results", "--protocol", "mot", "--truth", "annotations"),
+    ],
+)
+def test_nothing_replaces_what_is_read(app, card, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    given = () if "mot" in words else ("--data", card, "--sizes", "sizes.csv")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    done = run(app, "--predictions", "results", *given, *words)
+    assert isinstance(done.exception, UserError)
+    assert f"{words[0]} {words[1]}: is read, and" in str(done.exception) or "new.json: is what" in (
+        str(done.exception)
+    )
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+
 def test_what_is_odd_is_counted_on_screen(app, card, tmp_path):
     (tmp_path / "results/p1.txt").write_text(
         "10,10,20,-20,0.9,4,-1,-1\n10,10,0,20,0.9,4,-1,-1\n10,10,20,20,1.5,4\n5,5,9,9,1,11\n"

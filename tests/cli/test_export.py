@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,12 @@ from typer.testing import CliRunner, Result
 
 from tests.export.conftest import lively
 from tests.export.tensorrt_double import install
+from vision_heads.cli.export_report import report
+from vision_heads.cli.export_run import Outcome
 from vision_heads.cli.main import app
 from vision_heads.errors import UserError
 from vision_heads.export import onnx as exporter
+from vision_heads.export.formats import Made, Recipe, make
 from vision_heads.export.inspect import read_onnx
 from vision_heads.network import Network, save_network
 from vision_heads.runtime.engines import open_engine
@@ -230,6 +234,66 @@ def test_an_engine_of_an_exported_file_takes_no_options_of_weights(tmp_path):
     """They would be dropped: the file is as it is."""
     with pytest.raises(UserError, match=r"--imgsz, --nms: not for an engine of .*m\.onnx"):
         run(tmp_path / "m.onnx", "-f", "engine", "--nms", "--imgsz", "64")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--conf", "0.5", "--max-det", "9"), "--conf, --max-det: of --nms, which is not asked"),
+        (("--no-gate", "--max-drop", "1"), "--max-drop: of the gate, which is not asked for"),
+        (("--split", "test"), "--split: of --data, which is not asked for"),
+        (("--dla", "0", "--calib-cache", "c"), "--dla, --calib-cache: of --format engine, which"),
+        (("-f", "onnx-fp16", "--exclude", "a"), "--exclude: of INT8, which is not asked for"),
+        (("--sensitivity",), "--sensitivity: of INT8, which is not asked for"),
+        (("--threads", "100000"), "--threads 100000: must be at most 1024"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(weights, tmp_path, words, message):
+    with pytest.raises(UserError, match=message):
+        run(weights, "-o", tmp_path / "m.onnx", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_of_a_file_of_fixed_batch_takes_no_dynamic_batch(repository):
+    file = repository / "weights" / "aerial-n.onnx"
+    with pytest.raises(UserError, match=r"--dynamic-batch: .*n\.onnx takes 1 pictures a call"):
+        run(file, "-f", "engine", "--dynamic-batch")
+
+
+def test_what_int8_has_to_say_is_said_without_the_gate_too(tmp_path, capsys):
+    rows = [{"name": "stem", "kind": "Conv", "sqnr": 12.0}]
+    details = {"sensitivity": rows, "kept_float": []}
+    notes = ["calibrated on 12 pictures; 100 were asked for"]
+    made = Made("onnx-int8", tmp_path / "m.onnx", [], "int8", details, notes)
+    spec = ModelSpec(heads=(HeadSpec(name="a", classes=("x",)),))
+    file = exporter.OnnxFile(tmp_path / "m.onnx", spec, 17, {"a/boxes": (1, 2, 4)}, {}, 1, None)
+    report(Outcome(file, {"onnx-int8": made}))
+    shown = capsys.readouterr().out
+    assert f"onnx-int8: {notes[0]}" in shown
+    assert "layers by signal to noise in INT8" in shown
+
+
+def test_int8_of_tensorrt_10_is_calibrated_on_as_many_pictures_as_asked(tmp_path, monkeypatch):
+    asked = []
+
+    def build(source, target, options, log):
+        asked.append(options)
+        raise UserError("enough")
+
+    install(monkeypatch, "10.3.0")
+    monkeypatch.setattr("vision_heads.export.tensorrt.build_engine", build)
+    fp32 = tmp_path / "m.onnx"
+    fp32.touch()
+    files = [Path(f"{number}.jpg") for number in range(9)]
+    recipe = Recipe(precision="int8", calibration=files, count=3)
+    for one in (recipe, recipe, replace(recipe, seed=5)):
+        with pytest.raises(UserError, match="enough"):
+            make("engine", fp32, tmp_path, "m.engine", one, lambda _: True)
+    first, again, other = (options.pictures for options in asked)
+    assert len(first) == 3 and first == again and set(first) != set(other)
+    with pytest.raises(UserError, match="--exclude, --sensitivity: not in TensorRT 10"):
+        odd = replace(recipe, sensitivity=True)
+        make("engine", fp32, tmp_path, "m.engine", odd, lambda _: True)
 
 
 def test_a_full_disk_is_named(weights, tmp_path, monkeypatch):

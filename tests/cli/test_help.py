@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,8 @@ def test_help_has_a_summary_an_example_and_every_option(words):
     assert text.strip().splitlines()[0].strip().endswith((".", ",", ")")) or len(text) > 80
     assert "xample" in text, f"{words} has no example"
     assert f"{words} " in text or f"{words}\n" in text, f"the examples of {words} do not call it"
+    swallowed = set(re.findall(r"(?<!\\)\[([a-z]\w*)\]", text)) - {"b", "bold"}
+    assert not swallowed, f"{words}: rich takes {swallowed} for its markup"
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"{words}: {parameter.name} has no help"
 
@@ -97,6 +100,46 @@ def test_output_that_cannot_be_written_is_a_line():
         )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "vh: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left", "m.onnx"), "m.onnx: cannot be written (No space left)"),
+        (OSError(30, "Read-only", "m.onnx"), "m.onnx: cannot be written (Read-only)"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_no_fault_of_ours(monkeypatch, error, message):
+    from importlib import import_module
+
+    from vision_heads.errors import UserError
+
+    module = import_module("vision_heads.cli.main")
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(module, "app", fail)
+    with pytest.raises(UserError) as caught:
+        module._run()
+    assert str(caught.value) == message
+
+
+def test_a_mistake_stays_on_one_line_whatever_a_file_is_called(monkeypatch, capsys):
+    from importlib import import_module
+
+    from vision_heads.errors import UserError
+
+    module = import_module("vision_heads.cli.main")
+
+    def fail():
+        raise UserError("a\nb.jpg: no such file")
+
+    monkeypatch.setattr(module, "app", fail)
+    with pytest.raises(SystemExit) as end:
+        module.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "vh: a\\nb.jpg: no such file\n"
 
 
 def test_a_fault_of_ours_is_1(tmp_path):

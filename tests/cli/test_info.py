@@ -252,3 +252,10 @@ def test_what_is_merged_at_detection_is_shown(tmp_path):
     write_model(tmp_path / "m.onnx", heads=("one", "two"), metadata=text)
     assert "warm" not in plain
     assert "merged       warm: one:red, two:red" in run(str(tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize("words", [("--classes", "10"), ("--levels", "3"), ("--fusion", "c2f")])
+def test_what_describes_a_new_model_is_not_for_one_that_is_there(words):
+    """It would show the model's own, as if they had been asked for."""
+    with pytest.raises(UserError, match=f"{words[0]}: of a model to describe by --size; aerial-n"):
+        run("aerial-n", *words)

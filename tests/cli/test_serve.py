@@ -20,6 +20,7 @@ import httpx
 from typer.testing import CliRunner
 
 from tests.runtime.tiny_onnx import write_model
+from vision_heads.cli import serve as command
 from vision_heads.cli.main import app
 from vision_heads.errors import UserError
 
@@ -186,6 +187,29 @@ def test_lines_at_heads_that_do_not_run_would_count_nothing(tmp_path):
     words = ("--weights", str(tmp_path / "two.onnx"), "--heads", "low", "--track", "bytetrack")
     says = refused("--port", "0", *words, "--shapes", str(shapes))
     assert says == f"{shapes}: lines.0.heads: no head 'high'; there are: low"
+
+
+def test_lines_of_a_source_that_is_not_there_are_told(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("trackers", reason="the track extra is not installed")
+    monkeypatch.setattr("vision_heads.serve.server.run", lambda *_: None)
+    shapes = tmp_path / "shapes.yaml"
+    shapes.write_text("lines: [{name: a, points: [[0, 0], [9, 9]], sources: [gaet, gate]}]")
+    words = ["--weights", tiny, "--track", "bytetrack", "--shapes", str(shapes), "--port", "0"]
+    told = f"vh: {shapes}: lines.0.sources: 'gaet' is none of the sources: gate\n"
+    done = CliRunner().invoke(app, ["serve", *words, "--source", "gate=rtsp://127.0.0.1:9/x"])
+    assert done.exit_code == 0 and told in done.output, done.output
+    # Without any, all of them come later.
+    assert "none of the sources" not in CliRunner().invoke(app, ["serve", *words]).output
+
+
+def test_what_nobody_can_read_ends_nothing(monkeypatch):
+    """The terminal of a service was closed, and a camera is lost."""
+
+    def gone(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("vision_heads.cli.serve.typer.echo", gone)
+    command._say("gate: lost")
 
 
 @pytest.mark.parametrize("missing", ["python_multipart", "websockets"])

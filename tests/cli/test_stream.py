@@ -126,6 +126,7 @@ def test_a_damaged_file_is_used_up_to_the_damage_and_reported(place):
         (["list.txt", "--video", "o.mp4"], "--video o-left.mp4: is the source left too"),
         (["list.txt", "--mot", "o.txt", "--csv", "o-left.txt"], "--mot o-left.txt: is --csv too"),
         (["a.mp4", "--mot", "."], ".: is no name of a file"),
+        (["a.mp4", "--jsonl", "-"], "--jsonl -: is no file's name"),
         (["a.mp4", "--jsonl", "m.onnx/x"], "cannot be written"),
         (["a.mp4", "--max-fps", "0"], "max_fps must be above 0"),
         (["a.mp4", "--transport", "pigeon"], "transport must be tcp or udp"),
@@ -216,15 +217,44 @@ def test_a_signal_finishes_the_files_and_they_play(place, number):
     assert len(frames) == len(records) and source.end.reason == "finished"
 
 
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_ends_at_once_whichever_it_is(first):
-    both = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in both]
+@pytest.fixture
+def hangups():
+    """What the tests' own handler of SIGHUP got: without one it would end them all."""
+    got = []
+    before = signal.signal(signal.SIGHUP, lambda *_: got.append(1))
+    yield got
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_second_signal_ends_at_once_whichever_it_is(first, hangups):
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
     with _signals() as received:
         signal.raise_signal(first)
         assert received == [first]
-        assert [signal.getsignal(number) for number in both] == [signal.SIG_DFL] * 2
-    assert [signal.getsignal(number) for number in both] == before
+        after = [signal.getsignal(number) for number in numbers]
+        # A closed terminal sends more than one.
+        assert after == [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]
+    assert [signal.getsignal(number) for number in numbers] == before and not hangups
+
+
+def test_nohup_keeps_a_run_alive(hangups):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with _signals() as received:
+        signal.raise_signal(signal.SIGHUP)
+        assert not received and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_a_terminal_that_was_closed_ends_no_run(place, monkeypatch):
+    def gone(*_, err=False, **__):
+        if err:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(command.typer, "echo", gone)
+    Path("b.mp4").write_bytes(b"no video")  # which is told
+    assert vh("a.mp4", "b.mp4", "--jsonl", "o.jsonl").exit_code == 2
+    assert len(Path("o.jsonl").read_text().splitlines()) == FRAMES
 
 
 def test_a_source_that_hangs_does_not_hold_up_the_end(place):
@@ -256,3 +286,4 @@ def test_help_is_complete():
     for option in options.split():
         assert option in done.output
     assert "Examples" in done.output
+    assert '"vision-heads[stream]"' in done.output

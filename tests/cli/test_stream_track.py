@@ -116,6 +116,13 @@ def test_lines_are_drawn_into_the_video(place):
     assert np.median(apart) < 10
 
 
+def test_lines_of_a_source_that_is_not_there_are_told(place):
+    Path("shapes.yaml").write_text(SHAPES.replace("{name: gate", "{name: gate, sources: [aa]"))
+    done = stream("a.mp4", "--track", "bytetrack", "--shapes", "shapes.yaml")
+    assert done.exit_code == 0, done.output
+    assert "vh: shapes.yaml: lines.0.sources: 'aa' is none of the sources: a\n" in done.output
+
+
 def test_nothing_is_tracked_unless_asked_for(place):
     assert stream("a.mp4", "--jsonl", "a.jsonl", "--stats", "s").exit_code == 0
     found = lines("a.jsonl")[-1]["heads"]["aerial"]

@@ -31,6 +31,20 @@ def test_an_unknown_name_lists_the_known_ones():
         load_card("nosuch.yaml")
 
 
+def test_files_of_other_kinds_say_what_they_are(tmp_path):
+    labels = text(tmp_path / "gt.json", '{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(UserError, match=r"gt\.json: COCO labels, not a card"):
+        load_card(labels)
+    mixed = text(tmp_path / "set/m.yaml", "format: yolo\ntrain: images/train\nnames: [car]\n")
+    with pytest.raises(UserError, match=r"m\.yaml: train, val and test belong below splits"):
+        load_card(mixed)
+    with pytest.raises(UserError, match=r"set: a folder; name the card in it, e\.g\. .*m\.yaml"):
+        load_card(tmp_path / "set")
+    mixed.unlink()
+    with pytest.raises(UserError, match=r"set: a folder without a card"):
+        load_card(tmp_path / "set")
+
+
 def test_missing_data_says_where_it_was_looked_for_and_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.delenv("VH_DATA", raising=False)
     with pytest.raises(
@@ -74,6 +88,11 @@ def test_path_is_relative_to_the_card_not_to_where_one_works(tmp_path, monkeypat
         ({"names": ["a", "a"]}, r"names: 'a' is there twice"),
         ({"names": {0: "a", 2: "b"}}, r"c\.yaml: names: numbers must be 0 to 1, got \[0, 2\]"),
         ({"names": [1]}, r"c\.yaml: names\.0: "),
+        ({"names": "classes.txt"}, r"names: a list is needed, such as .*, not 'classes.txt'"),
+        (
+            {"format": "crowdhuman", "splits": {"val": {"ids": "x"}}},
+            r"splits: ids: crowdhuman",
+        ),
         ({"category_ids": [1]}, r"category_ids has 1 entries for 0 names"),
         ({"names": ["a"], "category_ids": [3]}, r"category_ids: visdrone has its own"),
     ],
@@ -109,7 +128,7 @@ def test_a_folder_is_no_card_but_does_not_hide_a_shipped_one(tmp_path, monkeypat
     for folder in ("mine", "visdrone"):
         (tmp_path / folder).mkdir()
     for name in ("mine", "./mine", tmp_path / "mine"):
-        with pytest.raises(UserError, match=r"mine: a folder; name the card in it"):
+        with pytest.raises(UserError, match=r"mine: a folder without a card"):
             load_card(name)
     assert load_card("visdrone").format == "visdrone"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -126,6 +127,18 @@ def test_coco_written_for_other_programs(tmp_path):
     assert [e["bbox"] for e in whole["annotations"] if not e["iscrowd"]] == [[4, 4, 9, 9]]
 
 
+def test_new_ids_rank_pictures_as_their_texts_did(tmp_path):
+    """Equal scores are ranked by id, so a converted set must give the numbers it gave before."""
+    names = {"z": "1.png", "Z": "3.png", "10": "2.png"}
+    for seed, name in enumerate(names.values()):
+        picture(tmp_path / name, seed=seed)
+    images = [{"id": key, "file_name": name} for key, name in names.items()]
+    coco(tmp_path / "gt.json", images, [], [{"id": 1, "name": "car"}])
+    path = card(tmp_path / "c.yaml", format="coco", splits={"val": {"annotations": "gt.json"}})
+    split = load_split(convert(load_card(path), tmp_path / "out", "coco").card, "val")
+    assert {s.image.name: s.image_id for s in split.samples} == {"2.png": 1, "3.png": 2, "1.png": 3}
+
+
 def test_yolo_written_for_other_programs(tmp_path):
     path = visdrone_set(tmp_path / "in", {"a": "4,3,8,12,1,5,0,0\n"}, "val")
     report = convert(load_card(path), tmp_path / "out", "yolo")
@@ -164,6 +177,7 @@ def test_what_cannot_be_carried_over_is_refused_unless_told(tmp_path):
     report = convert(load_card(path), tmp_path / "out", "coco", fixes={"clip", "drop"})
     boxes = [sample.boxes.tolist() for sample in load_split(report.card, "train").samples]
     assert boxes == [[], [[1, 1, 40, 10]]]
+    assert report.fixed["train"].startswith("mended or left out: 1 unknown-class, ")
 
 
 def test_faulty_boxes_are_carried_over_as_they_are(tmp_path):
@@ -199,3 +213,41 @@ def test_real_voc_labels_survive_as_yolo_and_coco(shared_data, tmp_path):
     again = convert(load_card(yolo.card), tmp_path / "coco", "coco", link=True)
     same(rows(before.samples), rows(load_split(again.card, "val").samples))
     assert yolo.lost["ignored areas"] == sum(len(s.ignore_boxes) for s in before.samples) > 0
+
+
+def set_of(root, file="a.png", split="train", names=("car",)):
+    picture(root / "a.png").rename(root / file)
+    classes = [{"id": number, "name": name} for number, name in enumerate(names)]
+    coco(root / "gt.json", [{"id": 1, "file_name": file}], [], classes)
+    return card(root / "c.yaml", format="coco", splits={split: {"annotations": "gt.json"}})
+
+
+@pytest.mark.parametrize("name", ["../../evil", "a/b", "/tmp/vh-evil", "..", "."])
+def test_nothing_is_written_beside_the_folder_that_was_named(tmp_path, name):
+    path = set_of(tmp_path / "in", split=name)
+    with pytest.raises(UserError, match="cannot be the name of a folder"):
+        convert(load_card(path), tmp_path / "a/out", "coco")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("to", ["yolo", "voc"])
+def test_pictures_that_the_new_format_would_not_find_are_refused(tmp_path, to):
+    path = set_of(tmp_path / "in", "a.jp2")
+    with pytest.raises(UserError, match=rf"a\.jp2: {to} finds pictures by their endings"):
+        convert(load_card(path), tmp_path / "out", to)
+    assert convert(load_card(path), tmp_path / "out", "coco").pictures == {"train": 1}
+
+
+@pytest.mark.parametrize("names", [("car", "car "), ("a\nb",), (" ",)])
+def test_classes_that_voc_cannot_hold_are_refused(tmp_path, names):
+    path = set_of(tmp_path / "in", names=names)
+    with pytest.raises(UserError, match="VOC files cannot hold it or tell it from another"):
+        convert(load_card(path), tmp_path / "out", "voc")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_no_utf_8_are_converted(tmp_path):
+    """Old archives have them; XML cannot hold such bytes."""
+    path = set_of(tmp_path / "in", os.fsdecode(b"caf\xe9.png"))
+    split = load_split(convert(load_card(path), tmp_path / "out", "voc").card, "train")
+    assert split.problems == [] and os.fsencode(split.samples[0].image.name) == b"caf\xe9.png"

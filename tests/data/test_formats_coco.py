@@ -43,6 +43,32 @@ def test_ids_areas_and_crowds_survive(tmp_path):
     assert (sample.ignore_boxes.tolist(), sample.ignore_labels.tolist()) == ([[0, 0, 20, 10]], [0])
 
 
+def test_ids_file_chooses_the_pictures_and_their_labels(tmp_path):
+    images = [{"id": n, "file_name": f"{n}.png", "width": 40, "height": 30} for n in "abc"]
+    annotations = [box(n, image=key) for n, key in enumerate("abcx")]
+    path = one(tmp_path, annotations, images)
+    for name in "bc":
+        picture(tmp_path / f"images/{name}.png")
+    text(tmp_path / "ids.txt", "a\nc.png\ngone.png\n")
+    place = {"images": "images", "annotations": "gt.json", "ids": "ids.txt"}
+    split = load_split(card(path, format="coco", splits={"train": place}), "train")
+    assert [sample.image.name for sample in split.samples] == ["a.png", "c.png"]
+    assert [len(sample.boxes) for sample in split.samples] == [1, 1]
+    details = [problem.detail for problem in split.problems]
+    assert details[0].startswith("named by ") and "image_id 'x'" in details[1]
+    (tmp_path / "ids.txt").unlink()
+    with pytest.raises(UserError, match=r"ids\.txt: No such file"):
+        load_split(path, "train")
+
+
+def test_labels_that_are_a_folder_say_so(tmp_path):
+    path = one(tmp_path, [])
+    (tmp_path / "gt.json").unlink()
+    (tmp_path / "gt.json").mkdir()
+    with pytest.raises(UserError, match=r"gt\.json is a folder; COCO needs a \.json file"):
+        load_split(path, "train")
+
+
 def test_the_card_may_order_the_classes_and_leave_some_out(tmp_path):
     path = one(tmp_path, [box(1, category=90), box(2, category=7)], names=["dog"])
     split = load_split(path, "train")
@@ -171,3 +197,14 @@ def test_a_name_that_is_too_long_is_a_missing_picture(tmp_path):
     long = {"id": 1, "file_name": "a" * 300 + ".png", "width": 40, "height": 30}
     path = one(tmp_path, [], images=[long])
     assert [problem.kind for problem in load_split(path, "train").problems] == ["missing-image"]
+
+
+def test_a_field_of_areas_on_an_object_does_not_hide_it(tmp_path):
+    """Only crowds are copies of an area for each class."""
+    picture(tmp_path / "a.png")
+    box = {"image_id": 1, "category_id": 2, "bbox": [1, 1, 9, 9], "area_of": "other"}
+    classes = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    coco(tmp_path / "gt.json", [{"id": 1, "file_name": "a.png"}], [{"id": 1, **box}], classes)
+    place = {"annotations": "gt.json"}
+    split = load_split(card(tmp_path / "c.yaml", format="coco", splits={"val": place}), "val")
+    assert split.samples[0].labels.tolist() == [1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -368,3 +369,11 @@ def test_formats_of_heads_have_one_class(tmp_path, name):
     file = card(tmp_path / "c.yaml", format=name, names=["a", "b"], splits={"train": place})
     with pytest.raises(UserError, match="has one class, the card names 2"):
         load_split(file, "train")
+
+
+def test_a_pipe_named_like_a_picture_is_none(tmp_path):
+    path = crowdhuman(tmp_path, [{"ID": "pipe", "gtboxes": []}])
+    where = load_split(path, "train").problems[0].file
+    where.parent.mkdir(exist_ok=True)
+    os.mkfifo(where)
+    assert [p.kind for p in load_split(path, "train").problems] == ["missing-image"]

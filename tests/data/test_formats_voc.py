@@ -135,3 +135,23 @@ def test_endings_in_capitals_and_spaces_around_names(tmp_path):
         split = load_split(path, "train")
         assert split.problems == []
         assert split.samples[0].labels.tolist() == [0]
+
+
+def test_places_in_the_home_folder_are_searched_for_classes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    picture(tmp_path / "images/a.png")
+    voc(tmp_path / "labels/a.xml", voc_object("cat", (1, 1, 9, 9)))
+    place = {"images": "~/images", "annotations": "~/labels"}
+    split = load_split(card(tmp_path / "in/c.yaml", format="voc", splits={"train": place}), "train")
+    assert (split.names, split.problems) == (("cat",), [])
+
+
+def test_classes_that_the_files_cannot_tell_apart_are_refused(tmp_path):
+    """All objects of either would be the last one's."""
+    picture(tmp_path / "images/a.png")
+    voc(tmp_path / "labels/a.xml", voc_object("car", (1, 1, 9, 9)))
+    place = {"images": "images", "annotations": "labels"}
+    splits = {"train": place}
+    path = card(tmp_path / "c.yaml", format="voc", splits=splits, names=["car", "car "])
+    with pytest.raises(UserError, match="names: 'car': VOC files cannot"):
+        load_split(path, "train")

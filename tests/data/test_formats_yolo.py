@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
 from tests.data.folders import card, picture, text
 from vision_heads.data.card import load_split
+from vision_heads.data.fixes import apply_fixes
 from vision_heads.errors import UserError
 
 
@@ -59,9 +62,28 @@ def test_an_unreadable_line_is_named(tmp_path, line, kind, detail):
 
 
 def test_a_picture_without_labels_is_a_counted_negative(tmp_path):
-    split = load_split(folder(tmp_path, None), "train")
+    picture(tmp_path / "images/train/b.png")
+    split = load_split(folder(tmp_path, "0 0.5 0.5 0.2 0.2\n"), "train")
     assert split.problems == [] and split.unlabelled == 1
-    assert len(split.samples[0].boxes) == 0
+    assert [len(sample.boxes) for sample in split.samples] == [1, 0]
+
+
+def test_a_split_without_any_label_file_is_broken_not_all_negatives(tmp_path):
+    """Labels were looked for in the wrong place: training would learn that nothing is there."""
+    path = folder(tmp_path, None)
+    picture(tmp_path / "images/more/b.png", seed=1)
+    places = ["images/train", "images/more"]
+    split = load_split(card(path, train=places, names=["cat"]), "train")
+    assert [(p.kind, p.file.name) for p in split.problems] == [
+        ("missing-annotation", "a.png"),
+        ("missing-annotation", "b.png"),
+    ]
+    label = tmp_path / "labels/train/a.txt"
+    assert split.problems[0].detail == f"no {label}, nor one for any other picture"
+    with pytest.raises(UserError, match="2 missing-annotation"):
+        apply_fixes(split, ())
+    text(label, "")
+    assert load_split(path, "train").problems == []
 
 
 def test_labels_without_a_picture_are_named(tmp_path):
@@ -134,6 +156,7 @@ def test_a_number_at_the_end_of_a_picture_s_name_is_no_flag(tmp_path):
     for seed, stem in enumerate(("photo", "photo 0", "photo 1", "other")):
         picture(tmp_path / f"images/{stem}.png", seed=seed)
     text(tmp_path / "ids.txt", "photo 1\nother -1\n")
+    text(tmp_path / "labels/other.txt", "")
     place = {"images": "images", "ids": "ids.txt"}
     path = card(tmp_path / "c.yaml", format="yolo", names=["cat"], splits={"train": place})
     split = load_split(path, "train")
@@ -144,6 +167,7 @@ def test_a_number_at_the_end_of_a_picture_s_name_is_no_flag(tmp_path):
 @pytest.mark.parametrize("again", ["images/a.png", "./images/a.png"])
 def test_a_picture_that_is_listed_twice_is_named_once(tmp_path, again):
     picture(tmp_path / "images/a.png")
+    text(tmp_path / "labels/a.txt", "")
     text(tmp_path / "list.txt", f"images/a.png\n{again}\n")
     split = load_split(card(tmp_path / "data.yaml", train="list.txt", names=["cat"]), "train")
     (problem,) = split.problems
@@ -170,3 +194,13 @@ def test_a_line_that_is_too_long_for_a_name_is_a_missing_picture(tmp_path):
     text(tmp_path / "list.txt", "a.png " + "10,20,30,40,0 " * 40)
     split = load_split(card(tmp_path / "data.yaml", train="list.txt", names=["cat"]), "train")
     assert [problem.kind for problem in split.problems] == ["missing-image"]
+
+
+def test_pipes_and_devices_named_like_pictures_are_left_out(tmp_path):
+    """To read one may never end."""
+    path = folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
+    os.mkfifo(tmp_path / "images/train/pipe.png")
+    (tmp_path / "images/train/zero.png").symlink_to("/dev/zero")
+    (tmp_path / "images/train/lost.png").symlink_to("nowhere.png")
+    (problem,) = load_split(path, "train").problems
+    assert (problem.kind, problem.file.name) == ("corrupt-image", "lost.png")

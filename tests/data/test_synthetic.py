@@ -371,3 +371,10 @@ def test_the_command_names_the_mistake_in_one_line(
     text = capsys.readouterr().err
     assert named in text
     assert text.count("\n") == 1
+
+
+def test_a_card_of_somebody_else_is_not_replaced(tmp_path):
+    (tmp_path / "card.yaml").write_text("format: voc\n")
+    with pytest.raises(UserError, match=r"card\.yaml: is already there"):
+        synthetic_split(1, 0, tmp_path, size=(64, 64))
+    assert (tmp_path / "card.yaml").read_text() == "format: voc\n"

@@ -80,12 +80,13 @@ def test_equals_pycocotools(seed):
         assert got[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
 
 
-def test_equal_scores_go_by_the_ids_of_the_pictures_as_in_pycocotools():
-    """The split lists pictures by name; COCO's programs go through them by id."""
+@pytest.mark.parametrize("ids", [range(10, 16), ["10", "9", "A", "a", "a-b", "ä"]])
+def test_equal_scores_go_by_the_ids_of_the_pictures_as_in_pycocotools(ids):
+    """The split lists pictures by name; COCO's programs go through them by id, text or not."""
     _, _, split, found = random_scene(3, pictures=6, classes=4, objects=40, found=150)
     expected = pycocotools_numbers(split, found)
-    for number, sample in enumerate(split.samples):
-        sample.image_id = 10 + number
+    for key, sample in zip(ids, split.samples, strict=True):
+        sample.image_id = key
     order = [4, 1, 5, 0, 3, 2]
     split.samples = [split.samples[i] for i in order]
     got = score(split, [found[i] for i in order], "coco").numbers

@@ -268,6 +268,15 @@ def test_bins_of_yaw_hold_every_head_once():
     assert errors == pytest.approx([2] * len(errors))
 
 
+def test_labels_that_count_on_beyond_180_degrees_are_the_same_heads():
+    yaws = [350, -350, 270, 200, -200]
+    boxes = [(30 * n, 0, 30 * n + 25, 25) for n in range(len(yaws))]
+    split = split_of(sample("a", boxes, [[0, yaw, 0] for yaw in yaws]))
+    groups = score(split, [results([(*boxes[0], 0.9, 0, -10, 0)])], "headpose").pose.groups
+    assert (groups["frontal"]["heads"], groups["backward"]["heads"]) == (3, 2)
+    assert groups["-30..0"]["heads"] == groups["frontal"]["matched"] == 1
+
+
 def detections(names=("head",)):
     rotation = from_euler([[6, 0, 0]]).astype(np.float32)
     return Detections([BOX], [0.9], [0], names, rotation=rotation)

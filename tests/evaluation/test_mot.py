@@ -126,6 +126,23 @@ def test_several_sequences_and_empty_frames(tmp_path):
     assert set(NUMBERS) <= set(record)
 
 
+def test_a_frame_number_far_off_costs_no_time(tmp_path, monkeypatch):
+    """One frame mistyped as 2000 is one more frame to score, not 1998 empty ones."""
+    package = pytest.importorskip("trackers.eval")
+    compared = []
+
+    def counted(*boxes, **how):
+        compared.append(1)
+        return box_iou(*boxes, **how)
+
+    box_iou = package.box_iou
+    monkeypatch.setattr(package, "box_iou", counted)
+    sequence(tmp_path, "a", [f"{t},1,{BOX}" for t in (1, 2)], [f"{t},1,{BOX}" for t in (1, 2000)])
+    scores = score(tmp_path)
+    assert (scores.frames, len(compared)) == (2000, 3)
+    assert (scores.numbers["FP"], scores.numbers["FN"]) == (1, 1)
+
+
 def test_results_without_a_track_are_left_out_and_counted(tmp_path):
     sequence(tmp_path, "a", [f"1,1,{BOX}"], [f"1,4,{BOX}", f"1,-1,{FAR}", f"1,-1,{FAR}"])
     scores = score(tmp_path)
@@ -247,6 +264,7 @@ def test_numbers_are_trackevals(tmp_path):
         ("1,1,10,nan,5,5\n", "line 1: value 4 is not a number: 'nan'"),
         ("1,1,10,inf,5,5\n", "line 1: value 4 is not a number: 'inf'"),
         (f"0,1,{BOX}\n", "line 1: frame 0: frames count from 1"),
+        (f"1,1,{BOX},1,1e300\n", "line 1: class 1000"),
         (f"1.5,1,{BOX}\n", "line 1: frame must be a whole number: 1.5"),
         (f"1,a,{BOX}\n", "line 1: value 2 is not a number: 'a'"),
         (f"1e12,1,{BOX}\n", "line 1: frame 1000000000000: above 10,000,000"),

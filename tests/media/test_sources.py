@@ -163,6 +163,13 @@ def test_a_search_that_finds_nothing_says_what_it_left_out(tree, monkeypatch, so
         find_pictures([str(tree / "runs" / source)])
 
 
+def test_a_pipe_with_the_name_of_a_picture_is_named_not_read(tree):
+    os.mkfifo(tree / "pipe.png")
+    found = find_pictures([tree])
+    assert "pipe" not in _names(found)
+    assert found.unreadable == [f"{tree / 'pipe.png'}: a pipe or device, no picture"]
+
+
 def test_a_closed_folder_under_a_pattern_is_named(tree, monkeypatch):
     walk = os.walk
 

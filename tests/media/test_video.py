@@ -167,6 +167,7 @@ def test_lists_names_and_kinds(tmp_path):
     ("sources", "message"),
     [
         (["none.mp4"], "none.mp4: no such file"),
+        (["cam 5=none.mp4"], "a name before = has no blanks"),
         (["ftp://u:pw@h/x.mp4"], "ftp://***@h/x.mp4: cannot open ftp"),
         (["file:///etc/passwd"], "cannot open file://"),
         (["rtsp://"], "names no host"),

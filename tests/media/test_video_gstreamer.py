@@ -121,6 +121,27 @@ def test_pictures_come_out_as_they_went_in(acted, tmp_path):
     assert words.endswith("sync=false") and " ! y4menc ! fdsink fd=" in words
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("padded", [False, True])
+def test_rows_may_be_padded_as_in_gstreamers_memory(acted, tmp_path, padded, frames):
+    """y4menc of 1.22 writes rows that are multiples of 4 bytes, as videoconvert made them."""
+    image = np.random.default_rng(1).integers(0, 256, (6, 10, 3), np.uint8)
+    planes = i420(image)
+    bright = np.frombuffer(planes, np.uint8, 60).reshape(6, 10)
+    colour = np.frombuffer(planes, np.uint8, offset=60).reshape(6, 5)
+    if padded:
+        bright, colour = np.pad(bright, ((0, 0), (0, 2))), np.pad(colour, ((0, 0), (0, 3)))
+    frame = b"FRAME\n" + bright.tobytes() + colour.tobytes()
+    (tmp_path / "frames").write_bytes(b"YUV4MPEG2 W10 H6 C420jpeg\n" + frame * frames)
+    acted(f"out.write(open({str(tmp_path / 'frames')!r}, 'rb').read())\n")
+    source = opened()
+    found = [frame.image for frame in source]
+    assert len(found) == frames and source.end.reason == "finished", source.end
+    expected = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), cv2.COLOR_YUV2BGR_I420)
+    for one in found:
+        np.testing.assert_array_equal(one, expected)
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -166,7 +187,7 @@ def test_stopping_ends_the_process_soon(acted, tmp_path):
 def test_a_source_that_is_abandoned_leaves_no_process(acted, tmp_path):
     acted(
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
-        "out.write(b'YUV4MPEG2 W2 H2\\n' + b'FRAME\\n' + bytes(6))\ntime.sleep(60)\n"
+        "out.write(b'YUV4MPEG2 W8 H2\\n' + b'FRAME\\n' + bytes(24))\ntime.sleep(60)\n"
     )
     frames = iter(opened())
     next(frames)
@@ -185,16 +206,16 @@ def test_gstreamer_itself_gives_the_colours_it_was_told():
     if shutil.which("gst-launch-1.0") is None:
         pytest.skip("no gst-launch-1.0 here: GStreamer's own pictures are not read")
     red = "videotestsrc num-buffers=3 pattern=solid-color foreground-color=0xffe02010"
-    for caps in (
-        "video/x-raw,format=I420,width=64,height=48,colorimetry=bt709",
-        "video/x-raw,format=NV12,width=64,height=48",
-        "video/x-raw,format=BGRx,width=64,height=48",
+    for caps, width in (
+        ("video/x-raw,format=I420,width=64,height=48,colorimetry=bt709", 64),
+        ("video/x-raw,format=NV12,width=66,height=48", 66),
+        ("video/x-raw,format=BGRx,width=64,height=48", 64),
     ):
         source = opened(f"{red} ! {caps} ! appsink", timeout=20.0)
         frames = list(source)
         assert len(frames) == 3, source.end
         assert source.end.reason == "finished"
-        assert frames[0].image.shape == (48, 64, 3)
+        assert frames[0].image.shape == (48, width, 3)
         difference = np.abs(frames[0].image.astype(int) - (0x10, 0x20, 0xE0))
         assert difference.max() <= 6, caps
     source = opened("nosuchelement ! fakesrc")

@@ -5,15 +5,17 @@ import gc
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from tests.runtime.tiny_onnx import CLASSES, write_model
 from vision_heads.errors import UserError
 from vision_heads.runtime import engines
 from vision_heads.runtime.engines import OnnxEngine, open_engine, resolve_weights
-from vision_heads.runtime.outputs import MAX_PARTS
+from vision_heads.runtime.outputs import MAX_PARTS, output_names
 
 SUFFIXES = ("boxes", "scores")
 
@@ -154,8 +156,9 @@ def test_unknown_models_are_refused(tmp_path, monkeypatch, name, message):
         (tmp_path / other).write_bytes(b"x")
     with pytest.raises(UserError, match=message):
         open_engine(name)
-    with pytest.raises(UserError, match="threads must be a whole number of at least 1"):
-        open_engine("model.onnx", threads=0)
+    for threads in (0, 100_000):  # so many would take minutes to start, or end the process
+        with pytest.raises(UserError, match="threads must be a whole number of 1 to 1024"):
+            open_engine("model.onnx", threads=threads)
 
 
 def test_names_mean_shipped_weights(tmp_path, monkeypatch):
@@ -189,3 +192,15 @@ def test_class_names_and_ids_come_from_the_file(tmp_path):
     write_model(tmp_path / "m.onnx")
     head = open_engine(tmp_path / "m.onnx").spec.heads[0]
     assert head.classes == CLASSES and head.category_ids == (3, 5, 9)
+
+
+def test_the_benchmark_of_slicing_really_runs_on_the_session_it_made(tmp_path, monkeypatch):
+    from tools.bench.slicing import default_session
+
+    write_model(tmp_path / "a.onnx", size=32)
+    engine = OnnxEngine(tmp_path / "a.onnx", threads=1)
+    names = output_names(engine.spec)
+    other = SimpleNamespace(run=lambda names, feed: [np.full((1, 1), 7.0) for _ in names])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *a, **k: other)
+    found = default_session(engine).run(np.zeros((1, 3, 32, 32), np.float32))
+    assert {name: value.item() for name, value in found.items()} == dict.fromkeys(names, 7.0)

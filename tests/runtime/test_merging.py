@@ -216,6 +216,13 @@ def test_options_by_head_exclude_a_merge(predictor):
         predictor.stream([PICTURE], {"six": DecodeOptions()}, merge={})
     with pytest.raises(UserError, match="conf must be in"):
         predictor.stream([PICTURE], {"one": DecodeOptions(conf=2)}, merge={})
+    for unknown in (99, -1, "pink"):
+        wanted = {"one": DecodeOptions(classes=(unknown,))}
+        with pytest.raises(UserError, match=f"classes: no class {unknown!r}"):
+            predictor.stream([PICTURE], wanted, merge={})
+    by_name = {"two": DecodeOptions(classes=("rouge",))}
+    (result,) = predictor.stream([PICTURE], by_name, merge={})
+    assert result["two"].counts() == {"rouge": 1}
 
 
 def test_a_file_says_what_to_merge(tmp_path):

@@ -93,6 +93,7 @@ def test_an_empty_list_gives_an_empty_list(predictor):
         ({"classes": [3]}, "no class 3"),
         ({"heads": ["pose"]}, "no head 'pose'"),
         ({"heads": []}, "heads: none given"),
+        ({"heads": 5}, "no head 5"),
         ({"imgsz": 100}, "imgsz must be a multiple of 32"),
         ({"imgsz": 256}, "made for 128x128 only"),
         ({"batch": 0}, "batch must be a whole number of at least 1"),
@@ -134,6 +135,15 @@ def test_a_stream_takes_several_pictures_only(predictor, images):
 def test_what_is_no_picture_is_refused(predictor, image):
     with pytest.raises(UserError, match="image: expected"):
         predictor(image)
+
+
+def test_a_pil_image_cut_off_behind_its_header_is_a_mistake(tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    whole = tmp_path / "a.png"
+    pil.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole)
+    whole.write_bytes(whole.read_bytes()[:2000])
+    with pytest.raises(UserError, match="image: the PIL image cannot be read: "):
+        load_picture(pil.open(whole))
 
 
 def test_pil_images_of_16_bits_are_scaled_as_files_are(tmp_path):
@@ -206,6 +216,9 @@ def test_a_stream_of_failures_or_of_nothing_ends(predictor, tmp_path):
 def test_a_stream_checks_its_arguments_before_the_first_picture(predictor):
     with pytest.raises(UserError, match="conf"):
         predictor.stream([], DecodeOptions(conf=2))
+    for options in (0.3, {"aerial": 0.3}):
+        with pytest.raises(UserError, match=r"options must be DecodeOptions, .* got 0\.3"):
+            predictor.stream([], options)
     with pytest.raises(UserError, match="parallel"):
         predictor.stream([], parallel=0)
 

@@ -118,6 +118,13 @@ def test_what_is_drawn_is_what_was_found(client_of):
     assert np.abs(pictures[1] - pictures[0]).max() > 100
 
 
+@pytest.mark.parametrize("size", [(66_000, 4), (4, 66_000)])
+def test_a_picture_too_long_for_a_jpeg_is_drawn_smaller(client_of, size):
+    answer = upload(client_of(), jpeg(np.zeros((*size, 3), np.uint8), ".png"), "?draw=true")
+    assert answer.status_code == 200, answer.text
+    assert max(cv2.imdecode(np.frombuffer(answer.content, np.uint8), 1).shape) == 65_500
+
+
 @pytest.mark.parametrize(
     ("accept", "picture"),
     [

@@ -151,6 +151,13 @@ def test_a_person_signs_in_and_out(client_of):
     assert client.get("/v1/streams").status_code == 401
 
 
+def test_a_form_that_cannot_be_read_is_no_fault_of_the_service(client_of):
+    body = b'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n\xff\r\n--x--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
+    answer = client_of(token=TOKEN).post("/login", content=body, headers=kind)
+    assert answer.status_code == 400 and "malformed" in answer.text
+
+
 def test_sign_in_from_another_site_is_refused(client_of):
     client = client_of(token=TOKEN)
     headers = {"Origin": "http://evil.example"}

@@ -134,6 +134,30 @@ def test_a_line_that_did_not_fit_leaves_no_half(tmp_path, monkeypatch):
     assert [record["frame"] for record in records] == [0, 2]
 
 
+def test_a_reader_that_has_gone_does_not_come_back_unless_the_pipe_has_a_name(tmp_path):
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this system names no pipes in /proc")
+    reader, writer = os.pipe()
+    output = text.JsonLines(Path(f"/dev/fd/{writer}"))  # as /dev/stdout before "| head"
+    os.close(reader)
+    with pytest.raises(OutputBrokenError, match=f"/dev/fd/{writer}: its reader has gone"):
+        output.frame(seen(0))
+    output.close()
+    os.close(writer)
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    output = text.JsonLines(tmp_path / "fifo")
+    os.close(reader)
+    with pytest.raises(UserError, match="fifo: cannot be written: Broken pipe") as caught:
+        output.frame(seen(0))
+    assert not isinstance(caught.value, OutputBrokenError)
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    output.frame(seen(1))
+    assert json.loads(os.read(reader, 65536))["frame"] == 1
+    output.close()
+    os.close(reader)
+
+
 @pytest.mark.parametrize("place", ["a.jpg", "a.mp4", "file/a.jsonl", "."])
 def test_places_that_cannot_be_are_named(tmp_path, place, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -52,6 +52,10 @@ def test_a_file(tmp_path):
             "lines: the name 'a' is there twice",
         ),
         (
+            "lines: [{name: a, points: [[0, 0.5], [1, 0.5]]}]",
+            "lines.0.points: all within one pixel",
+        ),
+        (
             "units: fraction\nlines: [{name: a, points: [[0, 0], [1, 20]]}]",
             "lines.0.points: fractions are 0..1",
         ),
@@ -82,6 +86,14 @@ def test_names_are_checked_against_the_model(tmp_path, field, message):
     text = f"zones: [{{name: a, points: [[0, 0], [1, 1], [2, 0]], {field}}}]"
     with pytest.raises(UserError, match=message):
         read_shapes(write(tmp_path, text)).check(CLASSES, "f")
+
+
+def test_names_of_sources_that_there_are_not_are_told(tmp_path):
+    shapes = read_shapes(write(tmp_path, GOOD.replace("[cam1]", "[cam1, cam3]")))
+    assert shapes.strangers(["cam1", "cam3"]) == []
+    assert shapes.strangers(["cam1", "cam2"]) == [
+        "lines.0.sources: 'cam3' is none of the sources: cam1, cam2"
+    ]
 
 
 def test_shapes_can_be_made_in_python():

@@ -106,7 +106,8 @@ def test_broken_labels_refuse_until_told_how_to_mend_them(tmp_path: Path) -> Non
     refused = _vh(*arguments, *QUICK)
     assert isinstance(refused.exception, UserError)
     assert "--fix" in str(refused.exception)
-    assert _vh(*arguments, *QUICK, "--fix", "clip,drop", "--overwrite").exit_code == 0
+    mended = _vh(*arguments, *QUICK, "--fix", "clip,drop", "--overwrite")
+    assert mended.exit_code == 0 and "mended or left out: 1 " in mended.output
 
 
 def _old_run(out: Path) -> list[Path]:
@@ -151,20 +152,38 @@ def test_resume_and_overwrite_contradict_each_other(tmp_path: Path) -> None:
     assert all(file.is_file() for file in files)
 
 
-def test_a_full_disk_is_a_message_and_other_faults_are_not(tmp_path: Path) -> None:
-    from safetensors import SafetensorError
+def test_a_full_disk_is_a_message_and_other_faults_are_not(tmp_path: Path, monkeypatch) -> None:
+    from types import SimpleNamespace
 
-    from vision_heads.training.run import explain_no_room
+    from vision_heads.training import run
 
-    for error in (OSError(28, "No space left on device"), SafetensorError("I/O (os error 28)")):
-        with (
-            pytest.raises(UserError, match="make room, and --resume"),
-            explain_no_room(tmp_path),
-        ):
+    monkeypatch.setattr(run, "read_parts", lambda *_: [square_split(tmp_path, 1)])
+    for number, kind, message in (
+        (28, UserError, "run: cannot be written .No space.*make room, and --resume goes on"),
+        (5, OSError, "Input/output error"),
+    ):
+        error = OSError(number, os.strerror(number))
+        out = tmp_path / f"run-{number}"
+
+        def fail(*_: object, error: OSError = error, **__: object) -> None:
             raise error
-    for error in (OSError(5, "Input/output error"), SafetensorError("header")):
-        with pytest.raises(type(error)), explain_no_room(tmp_path):
-            raise error
+
+        monkeypatch.setattr(run, "Trainer", lambda *_, **__: SimpleNamespace())
+        monkeypatch.setattr(run, "_train", fail)
+        with pytest.raises(kind, match=message.replace("run:", f"run-{number}:")):
+            run.start_run(run.Flags(None, {"heads": {"a": {"data": "x"}}}, out, ""))
+
+
+def test_a_head_without_any_label_is_refused(tmp_path: Path) -> None:
+    """It would learn that there is nothing anywhere, and end with exit code 0."""
+    card = coco_card(tmp_path, 2)
+    file = tmp_path / "train.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    done = _vh("--head", f"a=detect:{card}", *QUICK, "--out", str(tmp_path / "run"))
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception) == (
+        "heads.a.data: none of the 2 pictures of squares (train) has a box to learn from"
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,6 +196,7 @@ def test_a_full_disk_is_a_message_and_other_faults_are_not(tmp_path: Path) -> No
         (["--head", "a=detect:visdrone", "--set", "optimizer"], "KEY=VALUE"),
         (["--head", "a=detect:visdrone", "--imgsz", "axb"], "--imgsz axb"),
         (["--head", "a=detect:visdrone", "--size", "q"], "size"),
+        (["--head", "a=detect:visdrone", "--head", "a=detect:coco"], "--head a: is given twice"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -192,6 +212,8 @@ def test_set_reaches_nested_settings() -> None:
     assign(settings, "optimizer.lr=0.01")
     assign(settings, "fix=[clip]")
     assert settings == {"epochs": 3, "optimizer": {"lr": 0.01}, "fix": ["clip"]}
+    with pytest.raises(UserError, match=r"--set seed=2026-13-45: .* not readable as YAML"):
+        assign(settings, "seed=2026-13-45")
     with pytest.raises(UserError, match="holds a value"):
         assign(settings, "epochs.x=1")
 

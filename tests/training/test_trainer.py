@@ -128,6 +128,39 @@ def test_a_run_is_resumed_on_its_own_data_alone(tmp_path: Path) -> None:
         Trainer(config, {"squares": train}, {}, out, resume=True)
 
 
+def test_a_state_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
+    from vision_heads.training.optimizer import Ema
+    from vision_heads.training.state import check_data, latest_state, load_state, save_state
+
+    network = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(40)))
+    ema, adamw = Ema(network, 0.9), torch.optim.AdamW(network.parameters())
+    data = {"data": {"squares": {"pictures": 4}}}
+    save_state(tmp_path, 7, network, ema, adamw, data)
+    state = latest_state(tmp_path)
+    sgd = torch.optim.SGD(network.parameters(), nesterov=True, momentum=0.9)
+    with pytest.raises(UserError, match=r"optimizer\.name was another"):
+        load_state(state, network, ema, sgd)
+    with pytest.raises(UserError, match="does not fit this run's settings") as caught:
+        load_state(state, torch.nn.Identity(), ema, adamw)
+    assert len(str(caught.value)) < len(str(state)) + 300  # and not every tensor's name
+    with pytest.raises(UserError, match="heads: 'squares' was there when this run began"):
+        check_data(state, {"renamed": {"pictures": 4}})
+    for text in ("{}", "[]", '{"groups": [], "extra": {}}'):
+        (state / "state.json").write_text(text)
+        with pytest.raises(UserError, match=r"damaged .state\.json has no"):
+            check_data(state, {"squares": {"pictures": 4}})
+
+
+@pytest.mark.parametrize("text", ["epoch;lr\n1;2\n", "epoch,lr\nx,2\n", "epoch,lr\n1,2,3\n"])
+def test_a_table_that_a_person_has_edited_is_named(tmp_path: Path, text: str) -> None:
+    from vision_heads.training.journal import Journal
+
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(UserError, match=r"results\.csv: is not as this run wrote it"):
+        Journal(tmp_path, ["a"]).rewind(1)
+    assert (tmp_path / "results.csv").read_text() == text
+
+
 def test_one_cell_of_one_picture_is_too_little_for_batch_norm(tmp_path: Path) -> None:
     train = square_split(tmp_path / "train", 2)
     config = settings(imgsz=32, batch=1)
@@ -143,6 +176,18 @@ def test_gpu_asked_for_where_there_is_none(tmp_path: Path) -> None:
         Trainer(settings(device="cuda"), {"squares": train}, {}, tmp_path / "run")
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         Trainer(settings(amp="fp16"), {"squares": train}, {}, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda:9", "cuda:9 asked for, but torch sees 2"), ("cuda:x", "none of")]
+)
+def test_a_gpu_that_is_not_there_is_named(monkeypatch, device: str, message: str) -> None:
+    from vision_heads.training.devices import make_accelerator
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=message):
+        make_accelerator(device, "off")
 
 
 def test_out_of_memory_says_what_to_change() -> None:

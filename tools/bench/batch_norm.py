@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tools.bench.shared import ROOT, print_table
+from tools.bench.shared import ROOT, print_table, start
 from vision_heads.training.config import read_settings
 from vision_heads.training.run import Flags, start_run
 
@@ -81,4 +81,4 @@ def figures_of(out: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

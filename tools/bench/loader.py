@@ -28,6 +28,7 @@ from vision_heads.data.card import load_split
 from vision_heads.data.check import apply_fixes
 from vision_heads.data.dataset import TrainLoader
 from vision_heads.data.sample import DataSplit
+from vision_heads.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/visdrone/train"
 EPOCHS_AHEAD = 1000
@@ -49,7 +50,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
     cv2.setNumThreads(0)
-    split = read_split(args.data, args.pictures)
+    try:
+        split = read_split(args.data, args.pictures)
+    except UserError as error:
+        parser.error(f"--data {args.data}: {error}")
     rows = []
     print("pictures/s; without workers also CPU ms a picture: ours, theirs, ratio")
     print(f"{'size':>5} {'workers':>7} {'ours':>9} {'theirs':>9} {'ratio':>6}")

@@ -181,7 +181,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="an exported file instead of random weights")
     parser.add_argument("--variants", action="store_true", help="fusion, activation, candidates")
     parser.add_argument("--profile", action="store_true", help="where the time goes, per model")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.model and not options.model.is_file():
+        parser.error(f"--model {options.model}: no such file")
+    return options
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import onnxruntime
 
 from tools.bench.network import profile_table
 from tools.bench.precision_variants import build
-from tools.bench.shared import export_ultralytics, print_table, two_cores
+from tools.bench.shared import export_ultralytics, print_table, start, two_cores
 from vision_heads.runtime.engines import resolve_weights
 from vision_heads.runtime.waiting import wait_setting
 
@@ -231,4 +231,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

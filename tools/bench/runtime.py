@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.bench.shared import median, print_table, two_cores, visdrone_pictures
+from tools.bench.shared import median, print_table, start, two_cores, visdrone_pictures
 from vision_heads.geometry.letterbox import plan
 from vision_heads.heads.base import DecodeOptions, kind_of
 from vision_heads.media.images import read_image
@@ -121,4 +121,4 @@ def _stages(model: str, repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

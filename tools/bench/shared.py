@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from vision_heads.benchmark.race import race
+from vision_heads.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT.parent / "shared/data/visdrone"
@@ -28,6 +29,15 @@ inner.names = {number: str(number) for number in range(10)}
 model.model = inner
 model.export(format="onnx", imgsz=640, opset=17)
 """
+
+
+def start(main: Callable[[], None]) -> None:
+    """Run a script; a mistake in what it is given is one line and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def visdrone_pictures(count: int) -> list[Path]:

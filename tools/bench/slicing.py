@@ -26,13 +26,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.bench.shared import median, print_table, two_cores, visdrone_pictures
+from tools.bench.shared import median, print_table, start, two_cores, visdrone_pictures
 from vision_heads.heads.base import DecodeOptions, kind_of
 from vision_heads.media.images import read_image
 from vision_heads.media.sinks import save_jpeg
 from vision_heads.results import Result
 from vision_heads.runtime.engines import OnnxEngine, resolve_weights
 from vision_heads.runtime.inputs import fill
+from vision_heads.runtime.outputs import Parts
 from vision_heads.runtime.pipeline import plan_threads
 from vision_heads.runtime.predictor import Predictor
 from vision_heads.runtime.slicing import Slicing
@@ -149,9 +150,11 @@ def default_session(engine: OnnxEngine) -> OnnxEngine:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
-    engine._session = onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         str(engine.path), options, providers=["CPUExecutionProvider"]
     )
+    # What `run` takes its sessions from.
+    engine._parts = Parts[Any](engine.spec, session)
     return engine
 
 
@@ -206,4 +209,4 @@ def _print(contestants: dict[str, Callable[[], int]], rounds: int, pictures: int
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

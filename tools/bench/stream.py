@@ -31,7 +31,15 @@ import cv2
 import numpy as np
 
 from tools.bench.detect import run_well
-from tools.bench.shared import ROOT, export_ultralytics, in_turns, median, print_table, two_cores
+from tools.bench.shared import (
+    ROOT,
+    export_ultralytics,
+    in_turns,
+    median,
+    print_table,
+    start,
+    two_cores,
+)
 from vision_heads.heads.base import DecodeOptions
 from vision_heads.media.video import OpenOptions, VideoSpec, find_videos, open_video
 from vision_heads.runtime.engines import open_engine, resolve_weights
@@ -64,6 +72,9 @@ def main() -> None:
     if args.serve is not None:
         serve(args.serve, args.fps)
         return
+    tables = {"rate": rate, "rival": rival, "live": live}
+    for name in set(args.only.split(",")) - set(tables):
+        parser.error(f"--only: no {name!r}, only {', '.join(tables)}")
     two_cores()
     cv2.setNumThreads(1)
     model = resolve_weights(args.model).resolve()
@@ -71,7 +82,7 @@ def main() -> None:
         folder = Path(name)
         clip = cut(VIDEO, args.frames, folder / "clip.mp4")
         for table in args.only.split(","):
-            {"rate": rate, "rival": rival, "live": live}[table](args, model, clip, folder)
+            tables[table](args, model, clip, folder)
             print()
 
 
@@ -300,4 +311,4 @@ def read_time(image: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

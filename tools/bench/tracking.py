@@ -53,8 +53,13 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--objects", default="10,50,200")
     chosen = parser.parse_args()
+    words = chosen.objects.split(",")
+    if not all(word.isdecimal() for word in words):
+        parser.error(f"--objects {chosen.objects}: must be numbers like 10,50,200")
+    if chosen.frames <= WARM_UP:
+        parser.error(f"--frames {chosen.frames}: the first {WARM_UP} do not count")
     cv2.setNumThreads(1)
-    numbers = [int(word) for word in chosen.objects.split(",")]
+    numbers = [int(word) for word in words]
     print("ms a frame", *(f"{number:>8}" for number in numbers))
     for kind in TRACKERS:
         row = [cost(kind, number, chosen.frames) for number in numbers]

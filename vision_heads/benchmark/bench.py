@@ -84,6 +84,10 @@ def bench(
     """
     require(models, "no model is given")
     files = [resolve_weights(model) for model in models]
+    require(
+        settings.provider is None or any(file.suffix == ".onnx" for file in files),
+        f"--provider {settings.provider}: is for .onnx files, and none is given",
+    )
     engines = [open_model(file, settings.threads, settings.provider) for file in files]
     names = unlike([file.name for file in files])
     contestants = [
@@ -284,6 +288,7 @@ def _memory(
                 settings.heads,
                 tuple(str(path) for path in source.files[: one.request.batch]),
                 source.kind,
+                settings.conf,
             )
             found.append(memory.measure(job))
             step()

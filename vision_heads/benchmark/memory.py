@@ -44,7 +44,7 @@ class Job:
     Attributes:
         model: file or shipped name.
         batch: pictures a call.
-        threads, provider, imgsz, heads: as `vh bench` takes them.
+        threads, provider, imgsz, heads, conf: as `vh bench` takes them.
         pictures: files, at least one; or one video.
         kind: "pictures" or "video".
     """
@@ -57,6 +57,7 @@ class Job:
     heads: tuple[str, ...] | None
     pictures: tuple[str, ...]
     kind: str
+    conf: float = 0.25
 
 
 def measure(job: Job) -> Memory | str:
@@ -107,9 +108,8 @@ def main(arguments: Sequence[str]) -> None:
     source.feed().next()  # what decoding takes for itself is not the model's
     before = status("VmRSS")
     engine = open_model(fields["model"], fields["threads"], fields["provider"])
-    one = contestant(
-        "", engine, source.feed(), fields["batch"], fields["imgsz"], fields["heads"], 0.25
-    )
+    size, heads = fields["imgsz"], fields["heads"]
+    one = contestant("", engine, source.feed(), fields["batch"], size, heads, fields["conf"])
     for _ in range(RUNS):
         one.run()
     sys.stdout.write("\n" + json.dumps({"before": before, "peak": status("VmHWM")}) + "\n")

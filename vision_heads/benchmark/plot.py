@@ -33,16 +33,27 @@ def save(report: Report, file: Path) -> None:
     Raises:
         UserError: the file cannot be written, or its suffix is none of a picture.
     """
+    data = encoded(draw(report), file)
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"--plot {file}: {error.strerror}") from error
+
+
+def encoded(image: NDArray[np.uint8], file: Path) -> bytes:
+    """Return a picture in the format that a file's suffix names, PNG without one.
+
+    Raises:
+        UserError: the suffix is none of a picture that OpenCV writes.
+    """
     suffix = file.suffix.lower() or ".png"
     try:
-        good, data = cv2.imencode(suffix, draw(report))
-        if good:
-            file.write_bytes(data.tobytes())
-    except (cv2.error, OSError) as error:
-        reason = getattr(error, "strerror", None) or f"cannot write {suffix} pictures"
-        raise UserError(f"--plot {file}: {reason}") from error
+        good, data = cv2.imencode(suffix, image)
+    except cv2.error:
+        good = False
     if not good:
         raise UserError(f"--plot {file}: cannot write {suffix} pictures")
+    return data.tobytes()
 
 
 def draw(report: Report) -> NDArray[np.uint8]:

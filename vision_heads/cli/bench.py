@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -101,12 +103,10 @@ def bench(
     from vision_heads.cli.models import comma_separated, pixels  # noqa: PLC0415
     from vision_heads.cli.progress import progress  # noqa: PLC0415
 
-    for option, file in (
-        ("--markdown", markdown_file),
-        ("--json", json_file),
-        ("--plot", plot_file),
-    ):
-        _check_place(option, file)
+    _check_places(
+        {"--markdown": markdown_file, "--json": json_file, "--plot": plot_file},
+        (*models, *(source or ())),
+    )
     names = comma_separated(heads)
     settings = benching.Settings(
         runs=runs,
@@ -145,13 +145,38 @@ def _batches(text: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, numbers)))
 
 
-def _check_place(option: str, file: Path | None) -> None:
-    """Find out before the work whether a file can be written."""
-    if file is None:
-        return
+def _check_places(outputs: dict[str, Path | None], inputs: Sequence[str]) -> None:
+    """Refuse files that cannot be written, or that would replace another, before the work."""
+    from vision_heads.cli.places import require_apart  # noqa: PLC0415
+    from vision_heads.runtime.engines import SUFFIXES  # noqa: PLC0415
+
+    require_apart(outputs, inputs)
+    for option, file in outputs.items():
+        if file is None:
+            continue
+        # An option without its value takes the next word, which often is a model.
+        require(file.suffix not in SUFFIXES, f"{option} {file}: is the name of a model file")
+        if option == "--plot":
+            _check_picture(file)
+        _check_place(option, file)
+
+
+def _check_picture(file: Path) -> None:
+    import numpy as np  # noqa: PLC0415
+
+    from vision_heads.benchmark import plot  # noqa: PLC0415
+
+    plot.encoded(np.zeros((8, 8, 3), np.uint8), file)
+
+
+def _check_place(option: str, file: Path) -> None:
+    """Find out whether a file can be written, and leave none behind that was not there."""
+    new = not os.path.lexists(file)
     try:
         with file.open("ab"):
-            return
+            pass
+        if new:
+            file.unlink()
     except OSError as error:
         raise UserError(f"{option} {file}: {error.strerror}") from error
 

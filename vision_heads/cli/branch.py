@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -144,6 +145,10 @@ def _settings(
     for option, known in (("method", METHODS), ("kernel", KERNELS)):
         given = others[option]
         require(given in known, f"--{option} {given}: must be {' or '.join(known)}")
+    for option, limit in (("max-gflops", max_gflops), ("max-ms", max_ms)):
+        require(
+            limit is None or math.isfinite(limit), f"--{option} {limit}: must be a finite number"
+        )
     from vision_heads.cli.models import torch_module  # noqa: PLC0415
 
     found = torch_module("vision_heads.branching.found")

@@ -81,10 +81,12 @@ def check(
     """
     from rich.console import Console  # noqa: PLC0415
 
+    from vision_heads.cli.places import require_apart  # noqa: PLC0415
     from vision_heads.data.card import load_card  # noqa: PLC0415
     from vision_heads.data.check import check_card  # noqa: PLC0415
     from vision_heads.data.fixes import broken  # noqa: PLC0415
 
+    require_apart({"--json": json_file, "--sheet": sheet}, (card,))
     console = Console()
     with _progress("checking") as progress:
         report, read = check_card(load_card(card), split or (), progress)
@@ -154,6 +156,7 @@ def convert(
     from vision_heads.data.convert import TARGETS  # noqa: PLC0415
     from vision_heads.data.convert import convert as run  # noqa: PLC0415
     from vision_heads.data.fixes import parse_fixes  # noqa: PLC0415
+    from vision_heads.paths import printable  # noqa: PLC0415
 
     target = next((name for name in TARGETS if name == to), None)
     if target is None:
@@ -181,6 +184,8 @@ def convert(
     for name, pictures in report.pictures.items():
         areas = f", {report.ignored[name]} ignored areas" if report.ignored[name] else ""
         typer.echo(f"{name}: {pictures} pictures, {report.boxes[name]} boxes{areas}")
+        if name in report.fixed:
+            typer.echo(f"{name}: {printable(report.fixed[name])}")
     for what, count in report.lost.items():
         typer.echo(f"not kept, since {to} cannot hold them: {count} {what}")
     typer.echo(f"card: {report.card}")
@@ -303,9 +308,11 @@ def _print_problems(console: Console, split: SplitReport, examples: int) -> None
 
 
 def _print_group(console: Console, title: str, lines: list[str]) -> None:
+    from vision_heads.paths import printable  # noqa: PLC0415
+
     console.print(title, style="bold", highlight=False, markup=False, soft_wrap=True)
     for line in lines:
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {printable(line)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write_sheet(file: Path, splits: list[DataSplit]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vision_heads.cli import options as opt
+from vision_heads.cli.places import require_apart
 from vision_heads.cli.progress import progress
 from vision_heads.errors import UserError, require
 
@@ -50,6 +51,9 @@ docs/detect.md describes the files that are written.
 
 WITHIN = 15.0
 """Degrees within which a head is turned to something, where none are given."""
+MOST_OVERLAP = 0.9
+"""Beyond it, more than 100 tiles see each object: one that is not much larger than a tile may
+need gigabytes to merge what they found."""
 
 
 def register(app: typer.Typer) -> None:
@@ -190,9 +194,10 @@ def detect(
         parallel=plan.parallel,
     )
     folder = out or _free_folder(Path("runs/detect"))
-    tables = {"JSON": json_file, "CSV": csv_file}
-    tables["attention"] = folder / "attention.csv" if attention else None
-    _require_apart(tables, [*(sources or ()), file, merge_classes or file], pictures)
+    tables = {"--json": json_file, "--csv": csv_file}
+    tables["--attention"] = folder / "attention.csv" if attention else None
+    read = [*(sources or ()), file, merge_classes]
+    require_apart(tables, [*read, *_oddly_named(pictures)])
     with contextlib.ExitStack() as stack:
         sinks = _open_sinks(stack, folder, saves, json_file, csv_file)
         watch = _open_attention(stack, folder, within) if attention else None
@@ -278,23 +283,12 @@ def _open_sinks(
     return opened
 
 
-def _require_apart(
-    tables: dict[str, Path | None], inputs: Sequence[str | Path], pictures: Pictures
-) -> None:
-    """Refuse a table in the place of another or of what is read: either would be lost."""
+def _oddly_named(pictures: Pictures) -> Iterator[str]:
+    """Yield pictures without a picture's ending; the usual ones are refused by it alone."""
     from vision_heads.media.images import IMAGE_SUFFIXES  # noqa: PLC0415
 
-    # Names of usual pictures are refused as they are; a picture named outright may have any.
     usual = tuple(IMAGE_SUFFIXES)
-    odd = (one.path for one in pictures.files if not one.path.lower().endswith(usual))
-    read = {os.path.realpath(path) for path in (*inputs, *odd)}
-    taken: dict[str, str] = {}
-    for table, path in tables.items():
-        if path is not None:
-            real = os.path.realpath(path)
-            require(real not in read, f"{path}: is read, and results would replace it")
-            require(real not in taken, f"{path}: is the name of the {taken.get(real)} file too")
-            taken[real] = table
+    return (one.path for one in pictures.files if not one.path.lower().endswith(usual))
 
 
 def _require_poses(spec: ModelSpec, heads: list[str] | None, weights: str) -> None:
@@ -370,6 +364,10 @@ def _slicing(size: int | None, overlap: float, merge: str, metric: str) -> Slici
     side = Slicing().size if size is None else size
     wanted = Slicing(side, overlap, merge=merge, metric=metric)  # type: ignore[arg-type]
     if size is not None:
+        if overlap > MOST_OVERLAP:
+            seen = round(min(1 / (1 - overlap), size) ** 2)
+            line = f"--overlap {overlap:g}: up to {seen:,} tiles see each object, and memory grows"
+            typer.echo(f"vh: {line} with the square of that", err=True)
         return wanted
     require(wanted == Slicing(), "--overlap, --merge and --metric do nothing without --slice")
     return None

@@ -159,6 +159,7 @@ def evaluate(
 
     from vision_heads.cli.eval_heads import Files, Wanted, by_head, evaluate_heads  # noqa: PLC0415
     from vision_heads.cli.eval_mot import check_options, evaluate_mot  # noqa: PLC0415
+    from vision_heads.cli.places import require_apart  # noqa: PLC0415
     from vision_heads.evaluation.predictions import read_sizes  # noqa: PLC0415
 
     pictures = {
@@ -177,6 +178,7 @@ def evaluate(
         "--provider": provider,
     }
     if check_options(protocol or (), pictures):
+        require_apart({"--json": json_file}, (predictions, truth))
         evaluate_mot(predictions, truth, classes, json_file, Console(stderr=True))
         return
     for option, value in (("--truth", truth), ("--classes", classes)):
@@ -198,6 +200,10 @@ def evaluate(
         iou,
         max_det,
         pose_conf,
+    )
+    require_apart(
+        {"--json": json_file, "--save-predictions": save_predictions},
+        (model, predictions, sizes, wanted.data.every, *wanted.data.heads.values()),
     )
     notes = Console(stderr=True)
     if not wanted.data.heads:

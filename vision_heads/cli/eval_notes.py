@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vision_heads.errors import UserError
+from vision_heads.paths import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def note(console: Console, text: str) -> None:
     """Say something in one line."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def note_data(notes: Console, truth: DataSplit, sizes: Mapping[str, tuple[int, int]]) -> None:

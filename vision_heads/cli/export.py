@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vision_heads.errors import UserError, require
+from vision_heads.errors import UserError, explain_no_room, require
 
 if TYPE_CHECKING:
     from vision_heads.cli.export_run import Order, Outcome
@@ -113,17 +113,26 @@ def export(
         ),
     ] = False,
     conf: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="With --nms: lowest score that counts.")
-    ] = 0.25,
-    iou: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.0, max=1.0, help="With --nms: boxes of a class that overlap more are dropped."
+            min=0.0, max=1.0, help="With --nms: lowest score that counts.", show_default="0.25"
         ),
-    ] = 0.6,
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="With --nms: boxes of a class that overlap more are dropped.",
+            show_default="0.6",
+        ),
+    ] = None,
     max_det: Annotated[
-        int, typer.Option(min=1, help="With --nms: most results a picture and head.")
-    ] = 300,
+        int | None,
+        typer.Option(
+            min=1, help="With --nms: most results a picture and head.", show_default="300"
+        ),
+    ] = None,
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -138,7 +147,7 @@ def export(
             show_default="the demo set",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of --data.")] = "val",
+    split: Annotated[str | None, typer.Option(help="Split of --data.", show_default="val")] = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures to prove the FP32 file on.")] = 4,
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Judge files before they are written.")
@@ -231,13 +240,15 @@ def export(
         safetensors_of,
         torch_module,
     )
-    from vision_heads.export.formats import METHODS, parse_formats  # noqa: PLC0415
+    from vision_heads.export.formats import METHODS, needs_int8, parse_formats  # noqa: PLC0415
+    from vision_heads.runtime.engines import MAX_THREADS  # noqa: PLC0415
 
     formats = parse_formats(format or ["onnx"])
     require(
         calib_method in METHODS,
         f"--calib-method {calib_method}: must be {', '.join(METHODS)}",
     )
+    require((threads or 1) <= MAX_THREADS, f"--threads {threads}: must be at most {MAX_THREADS}")
     require(not (pictures and data), "--pictures and --data: give one of them")
     if json_file is not None:  # found out before the work
         place = json_file.parent.is_dir() and not json_file.is_dir()
@@ -249,6 +260,35 @@ def export(
         "calibration_cache": calib_cache,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
+    wants = (
+        (nms, "--nms", {"--conf": conf, "--iou": iou, "--max-det": max_det}),
+        (gate, "the gate", {"--max-drop": max_drop, "--max-mae-rise": max_mae_rise}),
+        (data, "--data", {"--split": split}),
+        (
+            "engine" in formats,
+            "--format engine",
+            {
+                "--workspace": workspace,
+                "--dla": dla,
+                "--timing-cache": timing_cache,
+                "--calib-cache": calib_cache,
+            },
+        ),
+        (
+            needs_int8(formats, precision),
+            "INT8",
+            {
+                "--calib-data": calib_data,
+                "--calib-split": calib_split,
+                "--calib-cache": calib_cache,
+                "--exclude": exclude,
+                "--sensitivity": sensitivity,
+            },
+        ),
+    )
+    for wanted, what, options in wants:
+        if not wanted:
+            _refuse_idle(f"of {what}, which is not asked for", options)
     from vision_heads.cli import export_engine  # noqa: PLC0415
 
     if formats == ("engine",) and Path(model).suffix == ".onnx":
@@ -270,6 +310,7 @@ def export(
             output,
             precision=precision,
             batch=batch,
+            dynamic_batch=dynamic_batch,
             calibration=(calib_data, calib_split, calib_count),
             method=calib_method,
             settings=settings,
@@ -290,7 +331,7 @@ def export(
         nms=_nms(conf, iou, max_det) if nms else None,
         precision=precision,
         pictures=run.Pictures(
-            pictures, by_head("--data", data or ()), split, proof=count, gate=gate_count
+            pictures, by_head("--data", data or ()), split or "val", proof=count, gate=gate_count
         ),
         calibration=run.Calibration(
             calib_data,
@@ -320,23 +361,29 @@ def _carry_out(order: Order, weights: Path) -> Outcome:
     from vision_heads.export.nms import NmsError  # noqa: PLC0415
     from vision_heads.export.parity import ParityError  # noqa: PLC0415
 
+    folder = next(iter(order.places.values())).parent
     try:
-        return carry_out(order)
+        with explain_no_room(folder):
+            return carry_out(order)
     except (ParityError, NmsError) as error:
         typer.echo(f"vh: {weights}: {error}; nothing was written", err=True)
         raise typer.Exit(1) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        folder = next(iter(order.places.values())).parent
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
-def _nms(conf: float, iou: float, max_det: int) -> NmsSpec:
+def _nms(conf: float | None, iou: float | None, max_det: int | None) -> NmsSpec:
     from vision_heads.spec import NmsSpec  # noqa: PLC0415
 
-    require(max_det <= 30000, f"--max-det {max_det}: must be at most 30000")
-    return NmsSpec(conf=conf, iou=iou, max_det=max_det)
+    require((max_det or 0) <= 30000, f"--max-det {max_det}: must be at most 30000")
+    given = {"conf": conf, "iou": iou, "max_det": max_det}
+    return NmsSpec(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _refuse_idle(why: str, options: Mapping[str, object]) -> None:
+    """Refuse options that would do nothing without being missed; 0 is given, too."""
+    given = ", ".join(
+        option for option, value in options.items() if value is not None and value is not False
+    )
+    require(not given, f"{given}: {why}")
 
 
 def _limits(

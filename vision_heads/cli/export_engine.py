@@ -19,6 +19,7 @@ def build(
     *,
     precision: str | None,
     batch: int,
+    dynamic_batch: bool,
     calibration: tuple[str | None, str | None, int],
     method: str,
     settings: dict[str, Any],
@@ -32,6 +33,7 @@ def build(
         output: the engine; beside `source` if None.
         precision: "fp16", "fp32" or "int8"; fp16 if None.
         batch: where the file leaves the batch open, the best and most pictures a call.
+        dynamic_batch: whether the file must leave it open.
         calibration: card, its split and the most pictures, for int8; instead of a card, a folder
             of pictures without labels.
         method: of calibration.
@@ -43,8 +45,13 @@ def build(
     precision = precision or "fp16"
     if precision == "int8":
         settings |= {"pictures": _pictures(*calibration), "method": method}
+    fixed = _fixed_batch(source) if batch > 1 or dynamic_batch else 0
+    require(
+        not (fixed and dynamic_batch),
+        f"--dynamic-batch: {source} takes {fixed} pictures a call; export it with --dynamic-batch",
+    )
     if batch > 1:
-        settings["batch"] = _batch(source, batch)
+        settings["batch"] = (batch if fixed else 1, batch, batch)
     options = EngineOptions(precision=precision, rebuild=command(), **settings)  # type: ignore[arg-type]
     report = build_engine(source, output or source.with_suffix(".engine"), options, _say)
     for name, row in precisions(report.facts.layers).items():
@@ -86,11 +93,12 @@ def _spread(files: Sequence[Path], count: int) -> list[Path]:
     return [files[place * len(files) // number] for place in range(number)]
 
 
-def _batch(source: Path, batch: int) -> tuple[int, int, int]:
+def _fixed_batch(source: Path) -> int:
+    """Return how many pictures a call the file takes; 0 where it leaves that open."""
     from vision_heads.export.nodes import read_graph  # noqa: PLC0415
 
-    (_, shape) = next(iter(read_graph(source).inputs.values()), ("", (0,)))
-    return (1, batch, batch) if shape[:1] == (-1,) else (batch, batch, batch)
+    (_, shape) = next(iter(read_graph(source).inputs.values()), ("", (1,)))
+    return max(shape[0], 0) if shape else 1
 
 
 def _say(line: str) -> None:

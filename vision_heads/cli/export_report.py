@@ -39,10 +39,11 @@ def report(outcome: Outcome) -> None:
         wide.print(_gate_table(verdicts), crop=False)
         for verdict in verdicts:
             _print_precision(console, verdict)
-        _print_sensitivity(console, outcome)
-        for verdict in verdicts:
-            for note in dict.fromkeys(verdict.notes):
-                console.print(f"{verdict.format}: {note}", soft_wrap=True, markup=False)
+    _print_sensitivity(console, outcome)
+    for name, made in outcome.made.items():
+        notes = outcome.verdicts[name].notes if name in outcome.verdicts else made.notes
+        for note in dict.fromkeys(notes):
+            console.print(f"{name}: {note}", soft_wrap=True, markup=False)
     for paths in outcome.written.values():
         for path in paths:
             console.print(f"written: {path}", soft_wrap=True, markup=False)

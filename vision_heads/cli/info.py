@@ -45,13 +45,24 @@ def info(
         str | None,
         typer.Option(help="Without MODEL: size of a model to describe, n, s or m."),
     ] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Without MODEL: number of classes.")] = 10,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Without MODEL: number of classes.", show_default="10"),
+    ] = None,
     levels: Annotated[
-        str, typer.Option(help="Without MODEL: pyramid levels of its one head, out of 2,3,4,5.")
-    ] = "2,3,4,5",
+        str | None,
+        typer.Option(
+            help="Without MODEL: pyramid levels of its one head, out of 2,3,4,5.",
+            show_default="2,3,4,5",
+        ),
+    ] = None,
     fusion: Annotated[
-        str, typer.Option(help="Without MODEL: block of the neck's fusion stages, c2f or irdcb.")
-    ] = "c2f",
+        str | None,
+        typer.Option(
+            help="Without MODEL: block of the neck's fusion stages, c2f or irdcb.",
+            show_default="c2f",
+        ),
+    ] = None,
     imgsz: Annotated[
         str | None,
         typer.Option(help="Input size the GFLOPs are for: 640, or HEIGHTxWIDTH."),
@@ -68,6 +79,9 @@ def info(
         spec = _planned(str(size), classes, levels, fusion)
         _show(console, "a new model", spec, _measured(spec, imgsz))
         return
+    planned = {"--classes": classes, "--levels": levels, "--fusion": fusion}
+    given = ", ".join(option for option, value in planned.items() if value is not None)
+    require(not given, f"{given}: of a model to describe by --size; {model} has its own")
     file = resolve_weights(model)
     if file.suffix == ".onnx":
         require(imgsz is None, f"{file}: its input size is fixed; --imgsz is for .safetensors")
@@ -84,20 +98,20 @@ def info(
     console.print(f"file         {file.stat().st_size / 1e6:.2f} MB")
 
 
-def _planned(size: str, classes: int, levels: str, fusion: str) -> ModelSpec:
+def _planned(size: str, classes: int | None, levels: str | None, fusion: str | None) -> ModelSpec:
     from pydantic import ValidationError  # noqa: PLC0415
 
     from vision_heads.spec import ModelSpec, first_problem  # noqa: PLC0415
 
-    numbers = levels.split(",")
+    numbers = ("2,3,4,5" if levels is None else levels).split(",")
     require(all(number.isdecimal() for number in numbers), f"--levels {levels}: must be like 3,4,5")
     head: dict[str, Any] = {
         "name": "detect",
-        "classes": tuple(f"class {number}" for number in range(classes)),
+        "classes": tuple(f"class {number}" for number in range(classes or 10)),
         "levels": tuple(map(int, numbers)),
     }
     try:
-        return ModelSpec.model_validate({"size": size, "fusion": fusion, "heads": (head,)})
+        return ModelSpec.model_validate({"size": size, "fusion": fusion or "c2f", "heads": (head,)})
     except ValidationError as error:
         raise UserError(f"vh info: {first_problem(error)}") from error
 

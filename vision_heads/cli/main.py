@@ -5,7 +5,6 @@ Exit codes: 0 done, 2 the user's mistake (one line on stderr), 1 our fault.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -14,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, is_no_room
+from vision_heads.paths import printable
 from vision_heads.version import __version__
 
 HELP = """
@@ -92,8 +92,10 @@ def _run() -> None:
         # Every look at a file may fail so, if only because a folder above it is closed.
         raise UserError(f"{error.filename}: {error.strerror}") from error
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if not is_no_room(error):
             raise
+        if error.filename is not None:
+            raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from error
         # Python would try once more when it ends, and complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise UserError(f"the output cannot be written: {error.strerror}") from error
@@ -116,7 +118,7 @@ def main() -> None:
     except UserError as error:
         if os.environ.get("VH_DEBUG"):
             traceback.print_exc()
-        print(f"vh: {error}", file=sys.stderr)  # noqa: T201
+        print(f"vh: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         _leave(2)
     except KeyboardInterrupt:
         print("vh: interrupted", file=sys.stderr)  # noqa: T201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -257,8 +258,12 @@ def _plan(
     threading = plan_threads(threads, None, share=shares_cores(file, provider))
     engine = open_engine(file, threads=threading.threads, provider=provider)
     for line in describe_run(engine):
-        typer.echo(f"vh: {line}", err=True)
+        _say(line)
     request = make_request(engine, DecodeOptions(conf, iou), heads=_listed(heads))
+    analytics = _analytics(track, shapes, class_names(engine.spec, request))
+    if videos and analytics and analytics.settings.shapes:
+        for line in analytics.settings.shapes.strangers([spec.name for spec in videos]):
+            _say(f"{shapes}: {line}")
     return plans.Plan(  # type: ignore[no-any-return]
         engine,
         plans.model_name(str(file)),
@@ -270,12 +275,18 @@ def _plan(
         options=OpenOptions(transport=transport),  # type: ignore[arg-type]
         settings=Settings(max_fps=max_fps),
         request=request,
-        analytics=_analytics(track, shapes, class_names(engine.spec, request)),
+        analytics=analytics,
         parallel=threading.parallel,
         largest=batch,
-        report=lambda line: typer.echo(f"vh: {line}", err=True),
+        report=_say,
         cookie=cookie,
     )
+
+
+def _say(line: str) -> None:
+    # A terminal that was closed, or a log on a full disk, must not end the streams.
+    with contextlib.suppress(OSError):
+        typer.echo(f"vh: {line}", err=True)
 
 
 def _analytics(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -22,9 +23,9 @@ webcams (0, /dev/video0), URLs (rtsp, http, udp, rtp, ...), .sdp files, or .txt 
 one a line. name=SOURCE gives a source a name of your choice.
 
 Files are worked through frame by frame. Of live streams the newest frame counts, so that delay
-never grows; when one is lost it is opened again until it is back. Ctrl-C (or SIGTERM) ends the run
-and finishes its files. Needs PyAV for all but pictures and webcams: pip install
-"vision-heads[stream]". docs/stream.md describes sources, files and events.
+never grows; when one is lost it is opened again until it is back. Ctrl-C (or SIGTERM, or closing
+the terminal) ends the run and finishes its files. Needs PyAV for all but pictures and webcams:
+pip install "vision-heads\\[stream]". docs/stream.md describes sources, files and events.
 
 [b]Examples[/b]
 
@@ -215,6 +216,9 @@ def stream(
         mix=track_mixed,
         smooth=smooth,
     )
+    if analytics and analytics.settings.shapes:
+        for line in analytics.settings.shapes.strangers([spec.name for spec in found]):
+            _say(f"{shapes}: {line}")
     plan = OutputPlan(
         *(video, jsonl, csv, mot, events, snapshots, webhook or (), spool, append, stats),
         inputs=[file, *_lists(sources), *([shapes] if shapes else [])],
@@ -252,7 +256,9 @@ def _lists(sources: Sequence[str]) -> list[Path]:
 
 
 def _say(line: str) -> None:
-    typer.echo(f"vh: {line}", err=True)
+    # A terminal that was closed, or a log on a full disk, must not end a run and its files.
+    with contextlib.suppress(OSError):
+        typer.echo(f"vh: {line}", err=True)
 
 
 def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
@@ -268,7 +274,8 @@ def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for name, record in records.items():
-        delays = record["latency_ms"].values()
+        # A file's frames wait for their turn: how long is nobody's delay.
+        delays = record["latency_ms"].values() if record["live"] else [None] * 3
         table.add_row(
             name,
             *(str(record[column]) for column in columns),

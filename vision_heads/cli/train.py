@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,19 @@ def parse_head(text: str) -> tuple[str, dict[str, str]]:
     return match["name"], {"kind": match["kind"], "data": match["data"]}
 
 
+def parse_heads(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Parse several; a name that comes twice would leave the first one out."""
+    heads: dict[str, dict[str, str]] = {}
+    for name, settings in map(parse_head, texts):
+        if name in heads:
+            raise UserError(
+                f"--head {name}: is given twice; of one head on several cards, "
+                f"--set heads.{name}.data=[CARD,CARD]"
+            )
+        heads[name] = settings
+    return heads
+
+
 def assign(settings: dict[str, Any], text: str) -> None:
     """Apply KEY.SUBKEY=VALUE to nested settings; the value is read as YAML."""
     key, separator, value = text.partition("=")
@@ -56,7 +70,7 @@ def assign(settings: dict[str, Any], text: str) -> None:
             raise UserError(f"--set {text}: {parent} holds a value, not settings")
     try:
         place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2026-13-45
         raise UserError(f"--set {text}: {value!r} is not readable as YAML") from error
 
 
@@ -129,7 +143,7 @@ def train(
         if value is not None
     }
     if head:
-        flags["heads"] = dict(parse_head(text) for text in head)
+        flags["heads"] = parse_heads(head)
     for text in set_ or ():
         assign(flags, text)
     command = "vh " + shlex.join(sys.argv[1:])

@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from vision_heads.data.foreign import from_ultralytics, is_ultralytics, refuse_others
 from vision_heads.data.formats import FORMATS, read
 from vision_heads.data.formats.base import Part, Source, expanded
-from vision_heads.data.formats.faults import box_problems, listed_again
+from vision_heads.data.formats.faults import box_problems, listed_again, never_labelled
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.paths import assets
@@ -81,6 +82,8 @@ class Card(BaseModel):
     @field_validator("names", mode="before")
     @classmethod
     def _list_of_names(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"a list is needed, such as [car, van], not {value!r}")
         if not isinstance(value, dict):
             return value
         if sorted(value, key=str) != sorted(range(len(value)), key=str):
@@ -113,6 +116,10 @@ class Card(BaseModel):
             raise ValueError("category_ids: an id is there twice")
         if self.category_ids and self.format not in {"yolo", "voc"}:
             raise ValueError(f"category_ids: {self.format} has its own")
+        if self.format == "crowdhuman" and any(
+            p.ids for parts in self.splits.values() for p in parts
+        ):
+            raise ValueError("splits: ids: crowdhuman takes the pictures that its .odgt file names")
         return self
 
     @property
@@ -142,7 +149,7 @@ class Card(BaseModel):
         get = f"; get it from {self.obtain}" if self.obtain else ""
         raise UserError(
             f"{self.file}: path: no data at {looked}{unset}{get}; set {DATA_VARIABLE} to the "
-            f"folder that holds {self.path!r}, or write your own card"
+            f"folder that holds {self.path!r}, or mend path in a card of your own"
         )
 
 
@@ -168,7 +175,8 @@ def load_card(name_or_path: str | Path) -> Card:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 13-45
         raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     require(isinstance(content, dict), f"{file}: not a data-set card: no fields")
-    fields = _from_ultralytics(content, file) if _is_ultralytics(content) else content
+    refuse_others(content, file)
+    fields = from_ultralytics(content, file) if is_ultralytics(content) else content
     for key in ("file", "foreign"):
         require(key not in content, f"{file}: {key}: unknown field")
     try:
@@ -197,46 +205,10 @@ def _find(name_or_path: str | Path) -> Path:
         if file.is_file():
             return file
     if path.is_dir():
-        raise UserError(f"{name}: a folder; name the card in it, a YAML file (docs/data.md)")
+        cards = sorted(path.glob("*.y*ml"))
+        hint = f"; name the card in it, e.g. {cards[0]}" if cards else " without a card"
+        raise UserError(f"{name}: a folder{hint} (docs/data.md says how to write one)")
     raise UserError(f"{name}: no card of this name; shipped are {', '.join(card_names())}")
-
-
-def _is_ultralytics(content: Mapping[str, Any]) -> bool:
-    return not {"format", "splits"} & set(content) and bool({"train", "val", "test"} & set(content))
-
-
-def _from_ultralytics(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Turn the fields of ultralytics' data.yaml into a card's; its other fields are its own."""
-    names = content.get("names")
-    count = content.get("nc")
-    if names is None:
-        require(isinstance(count, int) and count > 0, f"{file}: names: missing")
-        names = [f"class_{number}" for number in range(count or 0)]
-    require(isinstance(names, list | dict), f"{file}: names: a list or a mapping is needed")
-    require(
-        count is None or count == len(names), f"{file}: nc: {count}, but {len(names)} are named"
-    )
-    splits = {}
-    for split in ("train", "val", "test"):
-        where = content.get(split)
-        if not where:
-            continue
-        parts = where if isinstance(where, list) else [where]
-        for part in parts:
-            require(isinstance(part, str), f"{file}: {split}: {part!r} is no path")
-        splits[split] = [{"images": part} for part in parts]
-    own = {key: content[key] for key in ("terms", "category_ids", "obtain") if key in content}
-    return {
-        "format": "yolo",
-        "path": str(content.get("path") or "."),
-        "splits": splits,
-        "names": {index: str(name) for index, name in names.items()}
-        if isinstance(names, dict)
-        else [str(name) for name in names],
-        "keypoints": "kpt_shape" in content,
-        "foreign": True,
-        **own,
-    }
 
 
 def load_split(
@@ -325,13 +297,11 @@ def _found_names(file: Path, root: Path, parts: tuple[PartCard, ...]) -> tuple[s
 
     found: set[str] = set()
     for part in parts:
-        source = Source(
-            root,
-            root / part.images if part.images else None,
-            root / part.annotations if part.annotations else None,
-            root / part.ids if part.ids else None,
-            images_needed=False,
+        images, annotations, ids = (
+            root / expanded(place, f"{file}: splits") if place else None
+            for place in (part.images, part.annotations, part.ids)
         )
+        source = Source(root, images, annotations, ids, images_needed=False)
         if source.annotations is None or source.annotations.is_dir():
             found |= voc.found_names(source)
     require(found, f"{file}: names: none given, and no label names a class")
@@ -354,13 +324,14 @@ def _merge(card: Card, split: str, parts: list[Part], root: Path) -> DataSplit:
     else:
         _unique_ids(samples, root)
     samples.sort(key=lambda sample: str(sample.image))
+    problems = [problem for part in parts for problem in part.problems] + never_labelled(parts)
     return DataSplit(
         card.name,
         split,
         _renamed(card, first.names),
         card.category_ids or first.category_ids,
         samples,
-        listed_again(samples, [problem for part in parts for problem in part.problems]),
+        listed_again(samples, problems),
         card.terms,
         sum(part.unlabelled for part in parts),
     )

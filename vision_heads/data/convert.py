@@ -17,13 +17,15 @@ import yaml
 from numpy.typing import NDArray
 
 from vision_heads.data.card import Card, load_split
-from vision_heads.data.fixes import Fix, apply_fixes, summary
+from vision_heads.data.fixes import Fix, apply_fixes, overlooked, summary
 from vision_heads.data.formats.base import parallel
 from vision_heads.data.formats.coco import AREA_KEY, AREA_NAMES, EULER_KEY
-from vision_heads.data.formats.voc import OTHER_NAME, REGION_NAME
-from vision_heads.data.sample import REGION, DataSplit, ProblemKind, Sample
+from vision_heads.data.formats.voc import OTHER_NAME, REGION_NAME, name_index
+from vision_heads.data.sample import REGION, DataSplit, ProblemKind, Sample, by_id
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.rotations import to_euler
+from vision_heads.media.images import IMAGE_SUFFIXES
+from vision_heads.paths import printable
 
 Target = Literal["coco", "yolo", "voc"]
 TARGETS: tuple[Target, ...] = ("coco", "yolo", "voc")
@@ -48,6 +50,7 @@ class ConvertReport:
         boxes: by split.
         ignored: areas kept, by split.
         lost: what the new format cannot hold: how many of what.
+        fixed: what was broken and mended or left out, by split.
     """
 
     card: Path
@@ -55,6 +58,7 @@ class ConvertReport:
     boxes: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
+    fixed: dict[str, str] = field(default_factory=dict)
 
 
 def convert(
@@ -97,6 +101,8 @@ def convert(
     used = out.exists() and (not out.is_dir() or any(out.iterdir()))
     require(not used, f"{out}: not an empty folder")
     read = [_carryable(load_split(card, s), fixes) for s in dict.fromkeys(splits or card.splits)]
+    for split in read:
+        _refuse_unfit(card, split, to)
     for split in read[1:]:
         require(
             (split.names, split.category_ids) == (read[0].names, read[0].category_ids),
@@ -110,6 +116,8 @@ def convert(
         for split in read:
             step = progress(split.split, len(split.samples)) if progress else None
             _write_split(split, out, to, report, link=link, step=step)
+            if fixes and (what := overlooked(split)):
+                report.fixed[split.split] = what
         text = _card_text(card, to, read)
         report.card.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -127,6 +135,25 @@ def _carryable(split: DataSplit, fixes: Collection[Fix]) -> DataSplit:
         "Mend them, or go on without them by --fix drop",
     )
     return split
+
+
+def _refuse_unfit(card: Card, split: DataSplit, to: Target) -> None:
+    """Refuse what would be written in vain, or elsewhere than asked for."""
+    name = split.split
+    require(
+        name == Path(name).name and name not in {"", ".."},
+        f"{card.file}: splits: {name!r} cannot be the name of a folder to write",
+    )
+    if to == "coco":
+        return
+    for sample in split.samples:
+        require(
+            sample.image.suffix.lower() in IMAGE_SUFFIXES,
+            f"{sample.image}: {to} finds pictures by their endings, and this is none of them; "
+            "use --to coco, or convert the picture",
+        )
+    if to == "voc":
+        name_index(split.names)
 
 
 def _write_split(
@@ -197,7 +224,9 @@ def _short(value: float) -> float | int:
 def _write_coco(split: DataSplit, files: Sequence[str], out: Path, _: ConvertReport) -> None:
     ids = [sample.image_id for sample in split.samples]
     if not all(isinstance(key, int) for key in ids):
-        ids = list(range(1, len(ids) + 1))  # most tools want whole numbers
+        # Most tools want whole numbers; in this order they rank equal scores as before.
+        for number, place in enumerate(by_id(split.samples), 1):
+            ids[place] = number
     images = []
     annotations: list[dict[str, Any]] = []
     for sample, key, name in zip(split.samples, ids, files, strict=True):
@@ -299,7 +328,8 @@ def _write_voc(split: DataSplit, files: Sequence[str], out: Path, report: Conver
 
 def _voc_text(sample: Sample, name: str, names: Sequence[str]) -> str:
     size = f"<width>{sample.width}</width><height>{sample.height}</height><depth>3</depth>"
-    lines = ["<annotation>", f"  <filename>{escape(name)}</filename>", f"  <size>{size}</size>"]
+    file = escape(printable(name))
+    lines = ["<annotation>", f"  <filename>{file}</filename>", f"  <size>{size}</size>"]
     area = {REGION: REGION_NAME}
     objects = [(box, names[k], 0) for box, k in zip(sample.boxes, sample.labels, strict=True)]
     for box, label in zip(sample.ignore_boxes, sample.ignore_labels, strict=True):

@@ -60,6 +60,12 @@ def summary(problems: Sequence[Problem], examples: int = _EXAMPLES) -> str:
     return f"{numbers} ({first}{'; ...' if len(problems) > examples else ''})"
 
 
+def overlooked(split: DataSplit) -> str:
+    """Say what was broken in a split that `apply_fixes` has mended; "" where nothing was."""
+    left = broken(split.problems)
+    return f"mended or left out: {summary(left)}" if left else ""
+
+
 def apply_fixes(split: DataSplit, fixes: Collection[Fix]) -> DataSplit:
     """Make a split fit for training, or refuse it.
 

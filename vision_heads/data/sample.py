@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,17 @@ class Sample:
     ignore_labels: NDArray[np.int64] = field(default_factory=_no_labels)
     rotations: NDArray[np.float32] | None = None
     euler: NDArray[np.float64] | None = None
+
+
+def by_id(samples: Sequence[Sample]) -> list[int]:
+    """Return the places of pictures in the order of their ids, which ranks equal scores.
+
+    Numbers go by size and texts by their characters, as pycocotools sorts them. It cannot sort
+    both together; these keep their order.
+    """
+    ids: list[Any] = [sample.image_id for sample in samples]
+    alike = len({isinstance(key, str) for key in ids}) == 1
+    return sorted(range(len(ids)), key=ids.__getitem__) if alike else list(range(len(ids)))
 
 
 @dataclass(frozen=True, slots=True)

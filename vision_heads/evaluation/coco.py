@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_heads.data.sample import DataSplit, Sample
+from vision_heads.data.sample import DataSplit, Sample, by_id
 from vision_heads.errors import UserError
 from vision_heads.evaluation.diagnostics import confusion, curves
 from vision_heads.evaluation.matching import match, overlapping
@@ -68,12 +68,10 @@ def score(split: DataSplit, predictions: Sequence[Found]) -> Scores:
 
 
 def _by_id(split: DataSplit, predictions: Sequence[Found]) -> tuple[DataSplit, Sequence[Found]]:
-    """Bring pictures into the order of their ids if these are numbers: it ranks equal scores."""
-    samples = split.samples
-    if not all(isinstance(sample.image_id, int) for sample in samples):
-        return split, predictions
-    order = sorted(range(len(samples)), key=lambda i: int(samples[i].image_id))
-    return replace(split, samples=[samples[i] for i in order]), [predictions[i] for i in order]
+    """Bring pictures into the order of their ids: it ranks equal scores."""
+    order = by_id(split.samples)
+    samples = [split.samples[i] for i in order]
+    return replace(split, samples=samples), [predictions[i] for i in order]
 
 
 def _judged(found: FoundTable, truth: Truth) -> tuple[FoundTable, NDArray[np.int8]]:
@@ -137,7 +135,7 @@ def check_ready() -> None:
         import faster_coco_eval  # noqa: F401, PLC0415
     except ImportError as error:
         raise UserError(
-            'COCO\'s numbers need faster-coco-eval: pip install "vision-heads[train]"'
+            "COCO's numbers need faster-coco-eval: pip install faster-coco-eval"
         ) from error
 
 

@@ -221,9 +221,9 @@ def truth_angles(sample: Sample) -> NDArray[np.float64]:
 
 
 def _groups(heads: Heads) -> dict[str, dict[str, float]]:
-    yaw = np.abs(heads.truth[:, 1])
+    around = np.mod(heads.truth[:, 1] + 180, 360) - 180  # labels may count on beyond 180
+    yaw = np.abs(around)
     groups = {"all": heads.posed, "frontal": yaw <= FRONTAL, "backward": yaw > FRONTAL}
-    around = np.mod(heads.truth[:, 1] + 180, 360) - 180
     for low in range(-180, 180, BIN):
         groups[f"{low}..{low + BIN}"] = (around >= low) & (around < low + BIN)
     errors, turns = heads.errors, heads.geodesic

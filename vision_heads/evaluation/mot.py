@@ -70,17 +70,19 @@ class MotScores:
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """What the measures are computed on, frame by frame.
+    """What the measures are computed on, frame by frame; empty frames change none of them.
 
     Attributes:
-        truth, found: ids 0, 1, 2, ... of each frame, without gaps.
-        overlap: (truths, founds) IoU of each frame.
+        truth, found: ids 0, 1, 2, ... of each frame that holds anything, without gaps.
+        overlap: (truths, founds) IoU of each of these frames.
+        frames: all of them, the empty ones too.
         untracked, flat: see `MotScores`.
     """
 
     truth: list[NDArray[np.int64]]
     found: list[NDArray[np.int64]]
     overlap: list[NDArray[np.float64]]
+    frames: int
     untracked: int
     flat: int
 
@@ -107,7 +109,7 @@ def score_mot(found: Path, truth: Path, classes: Collection[int] = ()) -> MotSco
     return MotScores(
         _numbers(_combine(list(raw.values()), package), list(sequences.values())),
         {name: _numbers(raw[name], [one]) for name, one in sequences.items()},
-        sum(len(one.truth) for one in sequences.values()),
+        sum(one.frames for one in sequences.values()),
         sum(one.untracked for one in sequences.values()),
         sum(one.flat for one in sequences.values()),
         others,
@@ -143,10 +145,12 @@ def _prepare(pair: MotPair, classes: Collection[int], package: Any) -> _Sequence
         known &= (found.label < 1) | np.isin(found.label, list(classes))
     found = found[known]
     beside = ~counts & np.isin(truth.label, BESIDE)
-    frames = pair.frames or max(truth.frame.max(), found.frame.max(initial=1))
+    frames = pair.frames or int(max(truth.frame.max(), found.frame.max(initial=1)))
     truth_ids, found_ids = np.unique(truth.track[counts]), np.unique(found.track)
-    one = _Sequence([], [], [], untracked, int((found.xywh[:, 2:] <= 0).any(axis=1).sum()))
-    truth_rows, found_rows = _by_frame(truth.frame, frames), _by_frame(found.frame, frames)
+    flat = int((found.xywh[:, 2:] <= 0).any(axis=1).sum())
+    one = _Sequence([], [], [], frames, untracked, flat)
+    held = np.union1d(truth.frame, found.frame)
+    truth_rows, found_rows = _by_frame(truth.frame, held), _by_frame(found.frame, held)
     for here, there in zip(truth_rows, found_rows, strict=True):
         overlap = package.box_iou(truth.xywh[here], found.xywh[there], box_format="xywh")
         kept = _not_beside(overlap, beside[here])
@@ -174,10 +178,10 @@ def _check_truth(truth: MotTable) -> None:
         require(not wrong.any(), f"{truth.file}: frame {frame}: an object that counts has {what}")
 
 
-def _by_frame(frame: NDArray[np.int64], frames: int) -> list[NDArray[np.int64]]:
-    """Rows of each frame 1..frames."""
+def _by_frame(frame: NDArray[np.int64], held: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows of each frame of `held`, which is rising and names every frame there is."""
     order = np.argsort(frame, kind="stable")
-    edges = np.searchsorted(frame[order], np.arange(1, frames + 2))
+    edges = np.append(np.searchsorted(frame[order], held), len(order))
     return [order[low:high] for low, high in pairwise(edges)]
 
 

@@ -124,7 +124,8 @@ def _row(line: str, where: str) -> list[float]:
         require(row[place].is_integer(), f"{where}: {name} must be a whole number: {row[place]}")
     require(row[0] >= 1, f"{where}: frame {row[0]:.0f}: frames count from 1")
     require(row[0] <= _LONGEST, f"{where}: frame {row[0]:.0f}: above {_LONGEST:,}")
-    require(abs(row[1]) < _LARGEST, f"{where}: id {row[1]:.0f}: too large")
+    for value, name in ((row[1], "id"), *([(row[7], "class")] if len(row) > 7 else [])):
+        require(abs(value) < _LARGEST, f"{where}: {name} {value:.0f}: too large")
     return row
 
 

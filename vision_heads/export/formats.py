@@ -5,6 +5,7 @@ Every format starts from the FP32 ONNX, which has been proved against the networ
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -262,7 +263,14 @@ def _engine(fp32: Path, target: Path, recipe: Recipe, accept: Callable[[Path], b
         details, notes = _quantize(fp32, source, recipe, accept, scheme="tensorrt")
     elif asked == "int8":
         require(recipe.method != "percentile", "--calib-method percentile: not in TensorRT 10")
-        options = replace(options, pictures=recipe.calibration, method=recipe.method)  # type: ignore[arg-type]
+        require(
+            not recipe.exclude and not recipe.sensitivity,
+            "--exclude, --sensitivity: not in TensorRT 10, whose calibrator takes no layers out",
+        )
+        # Chosen as `calibrate` does.
+        files = random.Random(recipe.seed).sample(recipe.calibration, len(recipe.calibration))
+        pictures = files[: recipe.count]
+        options = replace(options, pictures=pictures, method=recipe.method)  # type: ignore[arg-type]
     finished = target.with_name(f"source-{target.stem}.onnx")
     _finish(source, finished, recipe, way="tensorrt")
     report = build_engine(finished, target, options, recipe.log)

@@ -233,16 +233,22 @@ def save_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
     OpenCV's own writer reports a full disk as False or not at all, and cannot write to every
     Unicode name on every system.
     """
-    shrink = JPEG_SIDE / max(image.shape[:2])
-    if shrink < 1:
-        height, width = (max(int(side * shrink), 1) for side in image.shape[:2])
-        image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
+    image = jpeg_sized(image)
     good, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not good:
         raise UserError(f"{path}: a picture of {image.shape} cannot be written as JPEG")
     with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data.tobytes())
+
+
+def jpeg_sized(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture no side of which is too long for a JPEG, shrunk where need be."""
+    shrink = JPEG_SIDE / max(image.shape[:2])
+    if shrink >= 1:
+        return image
+    height, width = (max(int(side * shrink), 1) for side in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height)), np.uint8)
 
 
 def _file_name(label: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from vision_heads.errors import UserError, require
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.urls import is_url, redact_url
+from vision_heads.paths import devices
 
 OUTPUT_MARK = ".vh-output"
 """Name of a file in folders that `vh detect` fills: pictures there are results, not sources."""
@@ -127,12 +128,16 @@ def _search(folder: Path, found: Pictures) -> Iterator[tuple[str, str]]:
     entered = {os.path.realpath(folder)}
     for parent, folders, files in os.walk(folder, onerror=report, followlinks=True):
         folders[:] = [name for name in sorted(folders) if _enter(parent, name, entered, found)]
+        endless = devices(parent)
         for file in sorted(files):
             if os.path.splitext(file)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
                 found.skipped += file != OUTPUT_MARK
                 continue
-            count += 1
             path = Path(parent, file)
+            if file in endless:
+                found.unreadable.append(f"{path}: a pipe or device, no picture")
+                continue
+            count += 1
             yield str(path), path.relative_to(folder).with_suffix("").as_posix()
     require(count, f"{folder}: no pictures in this folder{_instead(found, before)}")
 

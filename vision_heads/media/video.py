@@ -192,7 +192,8 @@ def _specs(source: str, base: Path, listed: bool) -> Iterator[tuple[bool, VideoS
     elif glob.has_magic(source):
         yield from ((False, spec) for spec in _matches(where))
     else:
-        raise UserError(f"{source}: no such file or folder")
+        hint = "; a name before = has no blanks" if re.match(r"[^=/]*\s[^=/]*=", source) else ""
+        raise UserError(f"{source}: no such file or folder{hint}")
 
 
 def _matches(pattern: str) -> Iterator[VideoSpec]:

@@ -37,6 +37,7 @@ _TAIL = (
 _GLANCE = 0.2
 """Seconds after which a source that waits for data looks whether it shall stop."""
 _LONGEST_LINE = 1024
+_FRAME = b"FRAME"
 
 
 class _LostError(Exception):
@@ -113,13 +114,17 @@ class GstreamerSource:
     def _frames(self, pipe: _Pipe) -> Iterator[Frame]:
         width, height = _size(pipe.line())
         begin, index = 0.0, 0
+        rows = (width, width // 2)
         while True:
-            if not pipe.line().startswith(b"FRAME"):
+            if not pipe.line().startswith(_FRAME):
                 raise _LostError("sends no pictures")
-            data = pipe.read(width * height * 3 // 2)
+            data = pipe.read(sum(rows) * height)
             now = clock.monotonic()
             begin = begin if index else now
-            pixels = partial(_bgr, data, width, height)
+            if not index and (padded := _padded(width)) != rows and not pipe.follows(_FRAME):
+                data += pipe.read((sum(padded) - sum(rows)) * height)
+                rows = padded
+            pixels = partial(_bgr, data, width, height, rows)
             yield Frame(self.name, index, now - begin, clock.time(), pixels)
             index += 1
 
@@ -196,6 +201,15 @@ class _Pipe:
         self._buffer = bytearray(rest)
         return bytes(line)
 
+    def follows(self, text: bytes) -> bool:
+        """Tell whether this comes next, or nothing at all; nothing is taken."""
+        try:
+            while len(self._buffer) < len(text):
+                self._fill(len(text))
+        except _LostError:  # which the next read will find out too
+            return not self._buffer
+        return self._buffer.startswith(text)
+
     def _fill(self, count: int) -> None:
         self._wait(self._number)
         data = os.read(self._number, max(count, 1 << 16))
@@ -219,8 +233,23 @@ def _size(header: bytes) -> tuple[int, int]:
     return width, height
 
 
-def _bgr(data: bytes, width: int, height: int) -> Pixels:
-    planes = np.frombuffer(data, np.uint8).reshape(height * 3 // 2, width)
+def _padded(width: int) -> tuple[int, int]:
+    """Return the bytes of a row of brightness and of colour as they lie in GStreamer's memory.
+
+    Some versions of y4menc, such as that of 1.22, write pictures with the padding.
+    """
+    return -(-width // 4) * 4, -(-width // 8) * 4
+
+
+def _bgr(data: bytes, width: int, height: int, rows: tuple[int, int]) -> Pixels:
+    """Turn I420 with rows of so many bytes into BGR."""
+    planes = np.frombuffer(data, np.uint8)
+    if rows[0] + rows[1] > width * 3 // 2:
+        bright, colour = np.split(planes, [rows[0] * height])
+        # U above V, each half as high as the picture.
+        parts = bright.reshape(height, -1)[:, :width], colour.reshape(height, -1)[:, : width // 2]
+        planes = np.concatenate([part.ravel() for part in parts])
+    planes = planes.reshape(height * 3 // 2, width)
     return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420), np.uint8)
 
 

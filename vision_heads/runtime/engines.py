@@ -30,6 +30,9 @@ from vision_heads.spec import METADATA_KEY, ModelSpec
 SUFFIXES = (".onnx", ".safetensors", ".engine", ".xml")
 """Model files this version runs, in the order a bare name is looked for."""
 
+MAX_THREADS = 1024
+"""Most threads of one engine: with many more, starting them takes minutes, or fails."""
+
 Floats = NDArray[np.float32]
 
 
@@ -180,7 +183,7 @@ def open_engine(
     Args:
         path: a `.onnx`, `.safetensors`, `.engine` (TensorRT) or `.xml` (OpenVINO) file, or a name
             such as "aerial-n".
-        threads: CPU threads of one `run`, None for all cores.
+        threads: CPU threads of one `run`, at most `MAX_THREADS`; None for all cores.
         provider: where ONNX Runtime computes, one of `providers.NAMES`, and an error if it cannot;
             None: the first that works.
         io_binding: use ONNX Runtime's IO binding.
@@ -189,8 +192,8 @@ def open_engine(
         UserError: missing or unsuitable file, or what it needs is not installed or not there.
     """
     require(
-        threads is None or (is_whole(threads) and threads >= 1),
-        f"threads must be a whole number of at least 1, got {threads!r}",
+        threads is None or (is_whole(threads) and 1 <= threads <= MAX_THREADS),
+        f"threads must be a whole number of 1 to {MAX_THREADS}, got {threads!r}",
     )
     file = resolve_weights(path)
     if file.suffix == ".onnx":

@@ -74,7 +74,10 @@ def load_picture(picture: Picture) -> Loaded:
 
 def _from_pil(picture: PilImage) -> NDArray[np.uint8]:
     """Return the BGR pixels of a PIL image."""
-    pixels = np.asarray(picture)
+    try:
+        pixels = np.asarray(picture)  # only now is a file read behind its header
+    except OSError as error:
+        raise UserError(f"image: the PIL image cannot be read: {error}") from error
     require(pixels.size, "image: the PIL image is empty")
     if picture.mode.startswith("I;16"):
         # PIL would turn everything above 255 white; files of 16 bits are scaled when read, too.

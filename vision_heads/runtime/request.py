@@ -79,7 +79,15 @@ def _each_its_own(
 ) -> dict[str, DecodeOptions]:
     for one in options.values():
         check_options(one)
-    return {head.name: options[head.name] for head in _unique_heads(spec, list(options))}
+    heads = _unique_heads(spec, list(options))
+    return {head.name: _of_one(head, options[head.name]) for head in heads}
+
+
+def _of_one(head: HeadSpec, options: DecodeOptions) -> DecodeOptions:
+    """Return options with classes by index; none at all stay none, which find nothing."""
+    if options.classes is None or (isinstance(options.classes, tuple) and not options.classes):
+        return options
+    return replace(options, classes=class_filters((head,), options.classes)[head.name])
 
 
 def _all_alike(
@@ -98,6 +106,10 @@ def _all_alike(
 
 def check_options(options: DecodeOptions) -> None:
     """Raise `UserError` naming the first option that is out of range."""
+    require(
+        isinstance(options, DecodeOptions),
+        f"options must be DecodeOptions, e.g. DecodeOptions(conf=0.3), got {options!r}",
+    )
     for name in ("conf", "iou"):
         value = getattr(options, name)
         require(is_real(value) and 0 <= value <= 1, f"{name} must be in 0..1, got {value!r}")
@@ -149,7 +161,9 @@ def _indices(head: HeadSpec, wanted: int | str) -> list[int]:
 
 
 def _unique_heads(spec: ModelSpec, names: Sequence[str]) -> list[HeadSpec]:
-    names = [names] if isinstance(names, str) else list(names)
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        names = [names]
+    names = list(names)
     require(names, f"heads: none given; this model has {[head.name for head in spec.heads]}")
     chosen = {spec.head(name).name for name in names}
     return [head for head in spec.heads if head.name in chosen]

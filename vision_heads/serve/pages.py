@@ -6,9 +6,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from fastapi import APIRouter, Request
+from python_multipart.exceptions import FormParserError
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from vision_heads.serve.access import SESSION_SECONDS, Access
+from vision_heads.serve.replies import ApiError
 
 FOLDER = Path(__file__).resolve().parent / "page"
 _TYPES = {
@@ -46,8 +49,11 @@ def page_routes(access: Access, cookie: str) -> APIRouter:
 
     @router.post("/login")
     async def enter(request: Request) -> Response:
-        async with request.form(max_files=0, max_fields=4) as form:
-            token = form.get("token")
+        try:
+            async with request.form(max_files=0, max_fields=4) as form:
+                token = form.get("token")
+        except (FormParserError, UnicodeError, ClientDisconnect):  # as in `pictures.py`
+            raise ApiError(400, "the form is malformed") from None
         if access.open or not isinstance(token, str) or not access.knows(token.strip()):
             wrong = '<p class="error" role="alert">This is not the token.</p>'
             return HTMLResponse(login.replace("<!--message-->", wrong), 401)

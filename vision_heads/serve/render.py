@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.media.draw import draw_axes, draw_result
+from vision_heads.media.sinks import jpeg_sized
 from vision_heads.results import Detections, Result
 from vision_heads.stream.seen import Seen
 
@@ -53,7 +54,8 @@ def render(seen: Seen, look: Look) -> bytes:
 
 
 def encode(image: Pixels, quality: int = QUALITY) -> bytes:
-    """Return a BGR picture as JPEG."""
+    """Return a BGR picture as JPEG; one too long for that is shrunk."""
+    image = jpeg_sized(image)
     good, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not good:
         raise ValueError(f"a picture of {image.shape} cannot be written as JPEG")

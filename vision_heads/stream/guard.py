@@ -15,7 +15,7 @@ PAUSE = 10.0
 
 
 class OutputBrokenError(UserError):
-    """An output that cannot be written on, not even later: a video file without its middle."""
+    """An output that cannot be written on, not even later: a video without its middle, `| head`."""
 
 
 class Guard:

@@ -19,6 +19,7 @@ from vision_heads.media.frames import Pixels
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.sinks import named_errors
 from vision_heads.media.sources import VIDEO_SUFFIXES
+from vision_heads.stream.guard import OutputBrokenError
 from vision_heads.stream.seen import Event, Seen
 
 CSV_COLUMNS = (
@@ -72,9 +73,12 @@ class LineFile:
             try:
                 while written < len(data):
                     written += os.write(self._file, data[written:])
-            except OSError:
+            except OSError as error:
                 if self._regular and written:
                     os.ftruncate(self._file, begin)
+                # A pipe with a name may get another reader, that of "| head" never does.
+                if isinstance(error, BrokenPipeError) and not self.path.resolve().exists():
+                    raise OutputBrokenError(f"{self.path}: its reader has gone") from error
                 raise
 
     def force(self) -> None:

@@ -70,6 +70,7 @@ class OutputPlan:
             if spec.kind in ("file", "sequence")
         }
         for option, named in self.files().items():
+            require(named != Path("-"), f"{option} -: is no file's name; /dev/stdout is one")
             for path in self._written(option, named, sources, heads):
                 place = path.resolve()
                 same = path.exists() and not path.is_file()  # /dev/null may be named twice

@@ -41,8 +41,8 @@ def run(
 ) -> int | None:
     """Run all sources to their end, or until a signal, and finish every output.
 
-    Call it in the main thread. The first SIGINT or SIGTERM lets what is in the network come out
-    and closes the files; the second ends the process at once.
+    Call it in the main thread. The first SIGINT, SIGTERM or SIGHUP (the terminal was closed) lets
+    what is in the network come out and closes the files; the second ends the process at once.
 
     Args:
         pipeline: not started.
@@ -111,14 +111,20 @@ def _is_device(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect signals that ask for the end; the second one, of whichever, has its usual effect."""
+    """Collect signals that ask for the end; the second one, of whichever, has its usual effect.
+
+    But for SIGHUP: the system and the shell each send one when a terminal is closed.
+    """
     received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as nohup wants it
+        numbers.append(hangup)
 
     def note(number: int, _frame: Any) -> None:
         received.append(number)
         for each in numbers:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_IGN if each == hangup else signal.SIG_DFL)
 
     if threading.current_thread() is not threading.main_thread():
         yield received

@@ -10,7 +10,7 @@ zones:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -111,8 +111,13 @@ class Shapes(BaseModel):
             if twice:
                 raise ValueError(f"{kind}: the name {twice[0]!r} is there twice")
             for index, one in enumerate(members):
-                if self.units == "fraction" and not _is_fraction(one.points):
+                fraction = _is_fraction(one.points)
+                if self.units == "fraction" and not fraction:
                     raise ValueError(f"{kind}.{index}.points: fractions are 0..1")
+                if self.units == "pixels" and fraction:  # would count nothing
+                    raise ValueError(
+                        f"{kind}.{index}.points: all within one pixel; add 'units: fraction'"
+                    )
         return self
 
     def check(self, classes: Mapping[str, Sequence[str]], where: str) -> None:
@@ -137,6 +142,19 @@ class Shapes(BaseModel):
                     field = f"{where}: {kind}.{index}.classes"
                     known = ", ".join(sorted(have))
                     require(label in have, f"{field}: no class {label!r}; there are: {known}")
+
+    def strangers(self, sources: Collection[str]) -> list[str]:
+        """Return a line for each name in a shape's `sources` that no source has.
+
+        No mistake for certain: one file may serve several runs, and a service gets more sources.
+        """
+        return [
+            f"{kind}.{index}.sources: {name!r} is none of the sources: {', '.join(sources)}"
+            for kind, members in (("lines", self.lines), ("zones", self.zones))
+            for index, shape in enumerate(members)
+            for name in shape.sources
+            if name not in sources
+        ]
 
 
 def read_shapes(file: Path) -> Shapes:

@@ -20,7 +20,17 @@ from vision_heads.data.augment import AugmentConfig
 from vision_heads.errors import UserError
 from vision_heads.evaluation.protocols import PROTOCOLS
 from vision_heads.heads.base import KINDS, kind_of
-from vision_heads.spec import LEVELS, Groups, Level, Merge, Size, check_branches, first_problem
+from vision_heads.spec import (
+    LEVELS,
+    MAX_SIDE,
+    Groups,
+    HeadSpec,
+    Level,
+    Merge,
+    Size,
+    check_branches,
+    first_problem,
+)
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -108,7 +118,7 @@ class OptimizerConfig(_Strict):
     lr: Positive = 2e-3
     final: Fraction = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4
     warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     clip: Annotated[float, Field(ge=0)] = 10.0
@@ -186,7 +196,7 @@ class TrainConfig(_Strict):
     batch_norm: Literal["mixed", "per_head"] = "mixed"
     loss_weighting: Literal["fixed", "uncertainty"] = "fixed"
     conflict_every: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0  # torch takes no larger one
     workers: Annotated[int, Field(ge=0)] = 2
     device: str = "auto"
     init: str | None = None
@@ -209,7 +219,18 @@ class TrainConfig(_Strict):
     def _multiples_of_32(cls, value: tuple[int, int]) -> tuple[int, int]:
         if any(side % 32 or side < 32 for side in value):
             raise ValueError(f"must be multiples of 32, got {list(value)}")
+        if max(value) > MAX_SIDE:
+            raise ValueError(f"must be at most {MAX_SIDE}, got {list(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _heads_can_be_built(self) -> TrainConfig:
+        for name, head in self.heads.items():
+            try:
+                HeadSpec(name=name, classes=("any",), levels=head.levels)
+            except ValidationError as error:
+                raise ValueError(f"heads.{name}.{first_problem(error)}") from error
+        return self
 
     @model_validator(mode="after")
     def _heads_agree(self) -> TrainConfig:
@@ -253,13 +274,27 @@ def make_config(settings: dict[str, Any], where: str) -> TrainConfig:
         raise UserError(f"{where}: {first_problem(error)}") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice: YAML keeps the last one and says nothing."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"{key.value!r} is there twice, again in line {line}")
+            seen.add(str(key.value))
+        return node
+
+
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a YAML of settings; `UserError` when it is missing or no mapping."""
+    """Read a YAML of settings; `UserError` when it is missing, ambiguous or no mapping."""
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.load(path.read_text(), Loader=_Loader)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-45
         raise UserError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path}: must be a mapping of settings")

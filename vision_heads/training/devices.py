@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
@@ -36,10 +38,13 @@ def _wants_gpu(device: str) -> bool:
         return torch.cuda.is_available()
     if device == "cpu":
         return False
-    if not device.startswith("cuda"):
+    if not re.fullmatch(r"cuda(:[0-9]+)?", device):
         raise UserError(f"device: {device!r} is none of auto, cpu, cuda, cuda:N")
     if not torch.cuda.is_available():
         raise UserError(f"device: {device} asked for, but torch sees no GPU")
+    there = torch.cuda.device_count()
+    if ":" in device and int(device.partition(":")[2]) >= there:
+        raise UserError(f"device: {device} asked for, but torch sees {there}, from cuda:0 on")
     return True
 
 

@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vision_heads.errors import UserError
 from vision_heads.training.meters import Meters
 
 Advance = Callable[[Meters, int], None]
@@ -53,13 +54,19 @@ class Journal:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def rewind(self, epochs: int) -> None:
-        """Forget rows of epochs that a resumed run will do again."""
+        """Forget rows of epochs that a resumed run will do again.
+
+        Raises:
+            UserError: the table is no longer as it was written.
+        """
         if self.table.is_file():
-            with self.table.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(float(row["epoch"])) <= epochs]
-            self.rows = [
-                {k: float(v) for k, v in row.items() if v not in ("", None)} for row in kept
-            ]
+            try:
+                self.rows = [row for row in self._read_table() if int(row["epoch"]) <= epochs]
+            except (ValueError, TypeError, KeyError) as error:
+                raise UserError(
+                    f"{self.table}: is not as this run wrote it ({error}); put it back, or remove "
+                    "it to go on without the epochs before"
+                ) from error
             self._write_table()
 
     def record(
@@ -93,6 +100,11 @@ class Journal:
         parts = [f"{name} {value:.3f}" for name, value in losses.items()]
         parts += [f"{name} {value:.2f}" for name, value in figures.items() if name.endswith("AP50")]
         self.say(f"epoch {epoch}: " + ", ".join(parts))
+
+    def _read_table(self) -> list[dict[str, float]]:
+        with self.table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in rows]
 
     def _write_table(self) -> None:
         columns = list(dict.fromkeys(name for row in self.rows for name in row))

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from vision_heads.data.card import load_split
-from vision_heads.data.check import apply_fixes
+from vision_heads.data.fixes import apply_fixes, overlooked
 from vision_heads.data.sample import DataSplit
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, explain_no_room
 from vision_heads.training.config import TrainConfig, make_config, read_settings
 from vision_heads.training.seen import Seen, count_seen, write_seen
 from vision_heads.training.trainer import Trainer
 
 _OWN = ("state", "weights", "tensorboard")
 """Folders of a run, which --overwrite empties."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_MAKE_ROOM = "; make room, and --resume goes on from the last state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +88,10 @@ def start_run(flags: Flags) -> dict[str, float]:
         _claim(flags.out, flags.overwrite, config)
     parts = {n: read_parts(head.data, head.train, config) for n, head in config.heads.items()}
     train = {name: join_parts(splits) for name, splits in parts.items()}
+    _check_labelled(config, train)
     val = {n: read_parts(h.data[:1], h.val, config)[0] for n, h in config.heads.items() if h.val}
     trainer = Trainer(config, train, val, flags.out, flags.command, resume=flags.resume)
-    with explain_no_room(flags.out):
+    with explain_no_room(flags.out, _MAKE_ROOM):
         return _train(flags, trainer, parts, train, val)
 
 
@@ -154,22 +150,6 @@ def _empty(out: Path) -> None:
     (out / "weights").mkdir()
 
 
-@contextmanager
-def explain_no_room(out: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a message; safetensors has an error of its own."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        found = re.search(r"os error (\d+)", str(error))
-        number = error.errno if isinstance(error, OSError) else found and int(found[1])
-        if number not in _NO_ROOM:
-            raise
-        raise UserError(
-            f"{out}: cannot be written ({os.strerror(number)}); make room, and --resume goes on "
-            "from the last state"
-        ) from error
-
-
 def read_parts(cards: Sequence[str], split: str, config: TrainConfig) -> list[DataSplit]:
     """Read a split of each of a head's cards, mended as the settings say.
 
@@ -194,6 +174,17 @@ def join_parts(parts: Sequence[DataSplit]) -> DataSplit:
         problems=[problem for part in parts for problem in part.problems],
         terms="; ".join(dict.fromkeys(part.terms for part in parts if part.terms)),
     )
+
+
+def _check_labelled(config: TrainConfig, train: Mapping[str, DataSplit]) -> None:
+    """Refuse heads that no label teaches; a teacher does without."""
+    for name, split in train.items():
+        taught = config.heads[name].teacher or any(len(sample.boxes) for sample in split.samples)
+        if split.samples and not taught:
+            raise UserError(
+                f"heads.{name}.data: none of the {len(split.samples)} pictures of {split.name} "
+                f"({split.split}) has a box to learn from"
+            )
 
 
 def _seen(trainer: Trainer, parts: Mapping[str, Sequence[DataSplit]]) -> list[Seen]:
@@ -223,6 +214,9 @@ def _announce(trainer: Trainer, train: dict[str, DataSplit], val: dict[str, Data
         say(f"{name}: {split.name}, {pictures}, {len(split.names)} classes")
         if split.terms:
             say(f"  terms of {split.name}: {split.terms}")
+        for each in (split, *([val[name]] if name in val else [])):
+            if what := overlooked(each):
+                say(f"  {each.split} of {each.name}: {what}")
     for number, batch in zip(range(2), trainer.loader.epoch(trainer.epoch), strict=False):
         names = {name: split.names for name, split in train.items()}
         save_batch_preview(batch, names, trainer.out / f"batch{number}.png")

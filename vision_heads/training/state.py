@@ -10,18 +10,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vision_heads.errors import UserError
-from vision_heads.network import Network
+from vision_heads.network import Network, write_tensors
 from vision_heads.training.optimizer import Ema
+
+_KEYS = ("groups", "ema_updates", "extra")
+"""What a state's JSON holds."""
+_TELLING = ("betas", "nesterov", "matrix")
+"""Settings of parameter groups that AdamW, SGD and Muon do not share, one of each."""
 
 
 def save_state(
@@ -47,10 +53,10 @@ def save_state(
     temporary = folder / f".{step:09d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(_plain(network.state_dict()), temporary / "network.safetensors")
-    save_file(_plain(ema.network.state_dict()), temporary / "ema.safetensors")
+    write_tensors(temporary / "network.safetensors", _plain(network.state_dict()))
+    write_tensors(temporary / "ema.safetensors", _plain(ema.network.state_dict()))
     tensors, groups = _flatten(optimizer.state_dict())
-    save_file(tensors, temporary / "optimizer.safetensors")
+    write_tensors(temporary / "optimizer.safetensors", tensors)
     record = {"groups": groups, "ema_updates": ema.updates, "extra": extra}
     (temporary / "state.json").write_text(json.dumps(record))
     _to_disk(temporary)
@@ -91,6 +97,11 @@ def check_data(state: Path, data: Mapping[str, Mapping[str, Any]]) -> None:
         UserError: the data differ, or the state is damaged.
     """
     for name, before in _record(state)["extra"].get("data", {}).items():
+        if name not in data:
+            raise UserError(
+                f"heads: {name!r} was there when this run began, and is not now; put it back, or "
+                "start another run from its weights with --init"
+            )
         for what, value in before.items():
             if data[name][what] != value:
                 raise UserError(
@@ -104,6 +115,9 @@ def _record(state: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((state / "state.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{state}: damaged ({error})") from error
+    missing = [key for key in _KEYS if not isinstance(record, dict) or key not in record]
+    if missing:
+        raise UserError(f"{state}: damaged (state.json has no {missing[0]!r})")
     return record
 
 
@@ -116,19 +130,33 @@ def load_state(
         UserError: the state belongs to another architecture or optimizer, or is damaged.
     """
     record = _record(state)
+    _check_optimizer(state, record["groups"], optimizer)
     try:
         network.load_state_dict(load_file(state / "network.safetensors"))
         ema.network.load_state_dict(load_file(state / "ema.safetensors"))
         tensors = load_file(state / "optimizer.safetensors")
         optimizer.load_state_dict(_unflatten(tensors, record["groups"]))
     except (RuntimeError, ValueError) as error:
-        problem = str(error).splitlines()[-1].strip()
+        # Of another network, torch lists every name.
+        problem = shorten(str(error).splitlines()[-1], 200, placeholder=" ...")
         raise UserError(f"{state}: does not fit this run's settings ({problem})") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{state}: damaged ({error})") from error
     ema.updates = record["ema_updates"]
     extra: dict[str, Any] = record["extra"]
     return extra
+
+
+def _check_optimizer(
+    state: Path, groups: Sequence[Mapping[str, Any]], optimizer: torch.optim.Optimizer
+) -> None:
+    """Refuse another optimizer's state: torch would take it, and step wrongly or not at all."""
+    for before, now in zip(groups, optimizer.param_groups, strict=False):
+        if any((key in before) != (key in now) for key in _TELLING):
+            raise UserError(
+                f"{state}: does not fit this run's settings (optimizer.name was another when it "
+                "began; put it back)"
+            )
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from vision_heads.data.formats.base import (
     read_json,
     require_sizes,
 )
+from vision_heads.data.formats.folders import listed_stem, read_lines, stem_of
 from vision_heads.data.sample import OTHER, REGION, Problem, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.rotations import from_euler
@@ -49,9 +50,12 @@ def read(source: Source) -> Part:
     file = source.annotations
     if file is None:
         raise UserError("annotations: COCO needs the name of a .json file")
+    require(not file.is_dir(), f"annotations: {file} is a folder; COCO needs a .json file")
     whole = _load(file)
     names, ids = _categories(whole["categories"], source.names, file)
     part = Part(names, ids, place_word="annotation id")
+    if source.ids is not None:
+        part.problems += _choose(whole, source.ids, file)
     rows = _read_images(whole["images"], source, file, part)
     part.files = [file] * len(part.samples)
     _Boxes(whole["annotations"], rows, ids, part, file).fill()
@@ -68,6 +72,35 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
             f"{file}: {key}: a list of objects is needed",
         )
     return {key: whole[key] for key in ("images", "annotations", "categories")}
+
+
+def _choose(whole: dict[str, list[dict[str, Any]]], listing: Path, file: Path) -> list[Problem]:
+    """Keep the images whose file names a list holds, and their annotations.
+
+    Returns:
+        A problem for each name that is no image's.
+    """
+    images = whole["images"]
+    names = [e.get("file_name") for e in images]
+    stems = [stem_of(name) if isinstance(name, str) else None for name in names]
+    named = {own for own in stems if own is not None}
+    wanted = {listed_stem(line, named) for line in read_lines(listing)}
+    # What has no name at all is kept, to be reported.
+    keep = [own is None or own in wanted for own in stems]
+    left_out = {
+        e.get("id") for e, kept in zip(images, keep, strict=True) if not kept and _has_id(e)
+    }
+    left_out -= {e.get("id") for e, kept in zip(images, keep, strict=True) if kept and _has_id(e)}
+    whole["images"] = [e for e, kept in zip(images, keep, strict=True) if kept]
+    whole["annotations"] = [
+        e for e in whole["annotations"] if not _among(e.get("image_id"), left_out)
+    ]
+    detail = f"named by {listing}, but no image of {file}"
+    return [Problem("missing-image", Path(name), detail) for name in sorted(wanted - named)]
+
+
+def _has_id(entry: Mapping[str, Any]) -> bool:
+    return _is_id(entry.get("id"))
 
 
 def _categories(
@@ -258,7 +291,8 @@ class _Boxes:
             self._bad("bad-annotation", entry, f"{AREA_KEY} is {entry[AREA_KEY]!r}")
         else:
             # The copies of an area for the other classes say nothing new.
-            return AREA_KEY not in entry or self.index[entry["category_id"]] == 0
+            area = AREA_KEY in entry and entry.get("iscrowd")
+            return not area or self.index[entry["category_id"]] == 0
         return False
 
     def _bad(self, kind: Any, entry: Mapping[str, Any], detail: str) -> None:

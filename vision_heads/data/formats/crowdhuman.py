@@ -13,12 +13,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vision_heads.data.formats.base import BadLabelsError, Part, Rows, Source, decode_text
+from vision_heads.data.formats.base import (
+    BadLabelsError,
+    Part,
+    Rows,
+    Source,
+    decode_text,
+)
 from vision_heads.data.formats.coco import is_box
 from vision_heads.data.formats.folders import Pair, read_pairs
 from vision_heads.data.sample import REGION, Problem, ProblemKind
 from vision_heads.errors import UserError, require
 from vision_heads.media.images import IMAGE_SUFFIXES
+from vision_heads.paths import devices
 
 NAMES = ("head",)
 
@@ -77,7 +84,8 @@ def _pictures(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    return {file.stem: file for file in files}
+    endless = devices(folder)
+    return {file.stem: file for file in files if file.name not in endless}
 
 
 def _lines(file: Path) -> list[str]:

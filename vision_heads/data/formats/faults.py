@@ -89,6 +89,23 @@ def listed_again(samples: Sequence[Sample], problems: list[Problem]) -> list[Pro
     ]
 
 
+def never_labelled(parts: Sequence[Part]) -> list[Problem]:
+    """Return a problem for each picture of a split of which not one has a label file.
+
+    Single pictures without one are negatives; without any, labels were looked for elsewhere
+    than they lie.
+    """
+    if sum(part.unlabelled for part in parts) < sum(len(part.samples) for part in parts):
+        return []
+    lost = {p.file for part in parts for p in part.problems if p.kind == "missing-image"}
+    labels = {s.image: file for p in parts for s, file in zip(p.samples, p.files, strict=True)}
+    return [
+        Problem("missing-annotation", image, f"no {file}, nor one for any other picture")
+        for image, file in labels.items()
+        if image not in lost
+    ]
+
+
 def box_problems(part: Part) -> list[Problem]:
     """Name every empty, outside and repeated box of a part by its place in its label file."""
     faults = find_faults(part.samples)

@@ -27,6 +27,7 @@ from vision_heads.data.sample import Problem, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.rotations import from_euler
 from vision_heads.media.images import IMAGE_SUFFIXES
+from vision_heads.paths import devices
 
 Size = tuple[int, int] | None
 """(width, height) of a picture when it is known."""
@@ -47,7 +48,8 @@ class Parse(Protocol):
 def walk(folder: Path, suffixes: frozenset[str]) -> list[str]:
     """Return the files below `folder` with one of these endings, sorted, relative, with "/".
 
-    Links to folders are followed, unless they lead back to a folder that holds them.
+    Links to folders are followed, unless they lead back to a folder that holds them. Pipes and
+    devices are left out: they hold no picture and no label.
 
     Raises:
         UserError: a folder cannot be read.
@@ -57,9 +59,11 @@ def walk(folder: Path, suffixes: frozenset[str]) -> list[str]:
         below[:] = [name for name in below if not _leads_back(base, name)]
         inside = os.path.relpath(base, folder).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
+        endless = devices(base)
         for name in names:
             # macOS leaves "._x.jpg" beside "x.jpg" on foreign disks; they are no pictures.
-            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._"):  # noqa: PTH122
+            named = os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._")  # noqa: PTH122
+            if named and name not in endless:
                 found.append(prefix + name)
     return sorted(found)
 
@@ -105,7 +109,7 @@ def label_path(image: Path, source: Source, folder: Path, suffix: str) -> Path:
     return folder / inside.with_suffix(suffix)
 
 
-def _listed_stem(line: str, stems: Collection[str]) -> str:
+def listed_stem(line: str, stems: Collection[str]) -> str:
     """Return the name in a line of an id file; VOC's per-class lists add a flag to each name.
 
     A picture of `stems` may be called "photo 1": then that is no flag.
@@ -113,10 +117,10 @@ def _listed_stem(line: str, stems: Collection[str]) -> str:
     whole = line.replace("\\", "/")
     first, _, flag = whole.rpartition(" ")
     flagged = flag in {"-1", "0", "1"} and first and whole not in stems
-    return _stem(first.strip() if flagged else whole)
+    return stem_of(first.strip() if flagged else whole)
 
 
-def _stem(relative: str) -> str:
+def stem_of(relative: str) -> str:
     """Drop a picture's ending; a dot elsewhere in the name stays."""
     base, suffix = os.path.splitext(relative)  # noqa: PTH122
     return base if suffix.lower() in IMAGE_SUFFIXES else relative
@@ -181,10 +185,10 @@ def pair_files(
     require(there or not source.images_needed, _no_pictures(images))
     folder = images if images is not None else source.root
     names = walk(folder, IMAGE_SUFFIXES) if there else []
-    stems = {_stem(name) for name in names}
+    stems = {stem_of(name) for name in names}
     if source.ids is not None:
-        wanted = {_listed_stem(line, stems) for line in read_lines(source.ids)}
-        names = [name for name in names if _stem(name) in wanted]
+        wanted = {listed_stem(line, stems) for line in read_lines(source.ids)}
+        names = [name for name in names if stem_of(name) in wanted]
         lacking = wanted - stems
     elif labels is not None and labels.is_dir():
         cut = len(suffix)

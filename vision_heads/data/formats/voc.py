@@ -9,7 +9,7 @@ Source: the VOC2007/2012 devkit documentation.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from xml.etree import ElementTree
 
@@ -17,6 +17,7 @@ from vision_heads.data.formats.base import BadLabelsError, Part, Rows, Source, p
 from vision_heads.data.formats.folders import Pair, label_bytes, pair_files, read_folder
 from vision_heads.data.sample import OTHER, REGION, ProblemKind
 from vision_heads.errors import require
+from vision_heads.paths import printable
 
 REGION_NAME = "ignored-region"
 OTHER_NAME = "ignored-other"
@@ -32,11 +33,23 @@ def read(source: Source) -> Part:
     """
     pairs = _pairs(source)
     names = source.names or tuple(sorted(class_names(pairs)))
-    # Spaces around a name in the files are none of it, so neither are those in the card.
-    index = {name.strip(): number for number, name in enumerate(names)}
+    index = name_index(names)
     ids = tuple(range(len(names)))
     read_file = partial(parse, index=index)
     return read_folder(source, pairs, read_file, names, ids, place_word="object")
+
+
+def name_index(names: Sequence[str]) -> dict[str, int]:
+    """Return the class index by name, without the spaces around it: the files' are none of it.
+
+    Raises:
+        UserError: the files cannot hold a name, or cannot tell it from another.
+    """
+    index = {name.strip(): number for number, name in enumerate(names)}
+    for number, name in enumerate(names):
+        held = name.strip() and printable(name) == name and index[name.strip()] == number
+        require(held, f"names: {name!r}: VOC files cannot hold it or tell it from another class")
+    return index
 
 
 def found_names(source: Source) -> set[str]:

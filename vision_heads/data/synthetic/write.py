@@ -128,6 +128,9 @@ def synthetic_split(
     target = folder / split
     if target.exists():
         raise UserError(f"{target}: is already there; choose another folder or delete it")
+    card = folder / CARD
+    ours = any((folder / one / "annotations.json").is_file() for one in _SPLITS)
+    require(ours or not card.exists(), f"{card}: is already there; choose another folder")
     # Made under another name and renamed, so that a killed run leaves no half of a split.
     part = folder / f".{split}.part"
     shutil.rmtree(part, ignore_errors=True)
