@@ -332,3 +332,16 @@ def test_an_engine_goes_from_weights_through_the_gate(
     assert facts.tensorrt.startswith(version) and facts.rebuild.startswith("vh")
     assert open_engine(target).spec.heads[0].classes == ("red", "green")
     assert "AP50" in done.output and target.with_name("m.engine.json").is_file()
+
+
+def test_without_torch_an_engine_of_shipped_weights_is_built_from_their_onnx_file(monkeypatch):
+    def fail(name: str) -> None:
+        raise ImportError(name, name="safetensors")
+
+    monkeypatch.setattr("vision_heads.cli.models.import_module", fail)
+    result = CliRunner().invoke(app, ["export", "aerial-n", "--format", "engine"])
+    message = str(result.exception)
+    assert message.startswith("this needs safetensors: ")
+    assert message.endswith("aerial-n.onnx --format engine")
+    onnx = CliRunner().invoke(app, ["export", "aerial-n"])
+    assert "or without it" not in str(onnx.exception)

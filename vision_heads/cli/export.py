@@ -321,7 +321,10 @@ def export(
     # Shipped weights are not ours to write beside.
     folder = weights.parent if Path(model).suffix else Path()
     stem = "-".join([weights.stem, *(chosen or ())])
-    network = torch_module("vision_heads.network").load_network(weights)
+    graph = weights.with_suffix(".onnx")
+    light = formats == ("engine",) and graph.is_file()
+    otherwise = f"; or without it, vh export {graph} --format engine" if light else ""
+    network = torch_module("vision_heads.network", otherwise).load_network(weights)
     places = run.places_of(formats, output, folder, stem)
     order = run.Order(
         network=network,

@@ -23,14 +23,20 @@ def safetensors_of(model: str) -> Path:
     return file
 
 
-def torch_module(name: str) -> Any:
-    """Import a module that needs torch; `UserError` says what to install when it is missing."""
+def torch_module(name: str, otherwise: str = "") -> Any:
+    """Import a module that needs torch; `UserError` says what to install when it is missing.
+
+    Args:
+        name: of the module.
+        otherwise: what goes without, as the error's end.
+    """
     try:
         return import_module(name)
     except ImportError as error:
         if (error.name or "vision_heads").partition(".")[0] == "vision_heads":
             raise  # a fault of ours, which no install would mend
-        raise UserError(f'this needs {error.name}: pip install "vision-heads[train]"') from error
+        install = f'this needs {error.name}: pip install "vision-heads[train]"{otherwise}'
+        raise UserError(install) from error
 
 
 def comma_separated(text: str | None) -> list[str] | None:
