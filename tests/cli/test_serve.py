@@ -20,8 +20,8 @@ import httpx
 from typer.testing import CliRunner
 
 from tests.runtime.tiny_onnx import write_model
-from vision_heads.cli import serve as command
 from vision_heads.cli.main import app
+from vision_heads.cli.messages import say
 from vision_heads.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -208,8 +208,8 @@ def test_what_nobody_can_read_ends_nothing(monkeypatch):
     def gone(*_, **__):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("vision_heads.cli.serve.typer.echo", gone)
-    command._say("gate: lost")
+    monkeypatch.setattr("vision_heads.cli.messages.typer.echo", gone)
+    say("gate: lost")
 
 
 @pytest.mark.parametrize("missing", ["python_multipart", "websockets"])

@@ -108,6 +108,7 @@ def test_a_wrong_field_is_named(tmp_path, fields, message):
     ("content", "message"),
     [
         ("a: [", "not YAML"),
+        ("names: {0: car, 0: van}", "not YAML: '0' is there twice, again in line 1"),
         ("made: 2024-13-45", "not YAML: month must be in 1..12"),
         ("[" * 5_000, "not YAML"),
         ("format: coco\nfile: x\n", "file: unknown field"),

@@ -237,7 +237,7 @@ def test_a_file_says_what_to_merge(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("car: [unclosed", "not readable as YAML"),
+        ("car: [unclosed", "not YAML"),
         ("- a:car", "must be like car:"),
         ("", "must be like car:"),
         ("car: a:car", "car: "),

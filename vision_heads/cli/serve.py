@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vision_heads.cli import options as opt
+from vision_heads.cli.messages import say
 from vision_heads.cli.stream_track import OFF
 from vision_heads.errors import UserError, require
 
@@ -258,12 +258,12 @@ def _plan(
     threading = plan_threads(threads, None, share=shares_cores(file, provider))
     engine = open_engine(file, threads=threading.threads, provider=provider)
     for line in describe_run(engine):
-        _say(line)
+        say(line)
     request = make_request(engine, DecodeOptions(conf, iou), heads=_listed(heads))
     analytics = _analytics(track, shapes, class_names(engine.spec, request))
     if videos and analytics and analytics.settings.shapes:
         for line in analytics.settings.shapes.strangers([spec.name for spec in videos]):
-            _say(f"{shapes}: {line}")
+            say(f"{shapes}: {line}")
     return plans.Plan(  # type: ignore[no-any-return]
         engine,
         plans.model_name(str(file)),
@@ -278,15 +278,9 @@ def _plan(
         analytics=analytics,
         parallel=threading.parallel,
         largest=batch,
-        report=_say,
+        report=say,
         cookie=cookie,
     )
-
-
-def _say(line: str) -> None:
-    # A terminal that was closed, or a log on a full disk, must not end the streams.
-    with contextlib.suppress(OSError):
-        typer.echo(f"vh: {line}", err=True)
 
 
 def _analytics(

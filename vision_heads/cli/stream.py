@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vision_heads.cli import options as opt
+from vision_heads.cli.messages import say
 
 if TYPE_CHECKING:
     from vision_heads.media.video import OpenOptions, VideoSpec
@@ -197,7 +197,7 @@ def stream(
     threading_plan = plan_threads(threads, calls, share=shares_cores(file, provider))
     engine = open_engine(file, threads=threading_plan.threads, provider=provider)
     for line in describe_run(engine):
-        _say(line)
+        say(line)
     request = make_request(
         engine,
         DecodeOptions(conf, iou, max_det),
@@ -218,13 +218,13 @@ def stream(
     )
     if analytics and analytics.settings.shapes:
         for line in analytics.settings.shapes.strangers([spec.name for spec in found]):
-            _say(f"{shapes}: {line}")
+            say(f"{shapes}: {line}")
     plan = OutputPlan(
         *(video, jsonl, csv, mot, events, snapshots, webhook or (), spool, append, stats),
         inputs=[file, *_lists(sources), *([shapes] if shapes else [])],
     )
     window = Windows() if show else None
-    outputs = plan.open(found, list(request.options), _say)
+    outputs = plan.open(found, list(request.options), say)
     pipeline = Pipeline(
         engine,
         request,
@@ -232,10 +232,10 @@ def stream(
         hooks=[analytics] if analytics else [],
         settings=settings,
         parallel=threading_plan.parallel,
-        report=_say,
+        report=say,
     )
     counts = analytics.counts if analytics else None
-    stopped = run(pipeline, found, options, say=_say, window=window, stats=stats, counts=counts)
+    stopped = run(pipeline, found, options, say=say, window=window, stats=stats, counts=counts)
     _print_report(pipeline, counts)
     code = _exit_code(pipeline, found, stopped)
     if code:
@@ -253,12 +253,6 @@ def _require_decoders(sources: Sequence[VideoSpec], options: OpenOptions) -> Non
 def _lists(sources: Sequence[str]) -> list[Path]:
     """Return the lists of sources among what the user named."""
     return [Path(source) for source in sources if source.lower().endswith(".txt")]
-
-
-def _say(line: str) -> None:
-    # A terminal that was closed, or a log on a full disk, must not end a run and its files.
-    with contextlib.suppress(OSError):
-        typer.echo(f"vh: {line}", err=True)
 
 
 def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
@@ -292,7 +286,7 @@ def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
             typer.echo(line)
     for name, record in records.items():
         if record["message"]:
-            _say(f"{name}: {record['end']}: {record['message']}")
+            say(f"{name}: {record['end']}: {record['message']}")
 
 
 def _exit_code(pipeline: Pipeline, sources: Sequence[VideoSpec], stopped: int | None) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vision_heads.data.foreign import from_ultralytics, is_ultralytics, refuse_others
@@ -19,6 +18,7 @@ from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.paths import assets
 from vision_heads.spec import first_problem
+from vision_heads.yaml_file import read_yaml
 
 DATA_VARIABLE = "VH_DATA"
 """Environment variable: the folder that holds data sets which cards name by a relative path."""
@@ -168,12 +168,7 @@ def load_card(name_or_path: str | Path) -> Card:
         'pedestrian'
     """
     file = _find(name_or_path)
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 13-45
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(file)
     require(isinstance(content, dict), f"{file}: not a data-set card: no fields")
     refuse_others(content, file)
     fields = from_ultralytics(content, file) if is_ultralytics(content) else content

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,6 +14,7 @@ from vision_heads.errors import UserError, require
 from vision_heads.geometry.boxes import nms
 from vision_heads.results import Detections
 from vision_heads.spec import MERGED, HeadSpec, Merge, check_merge, first_problem, reduce_merge
+from vision_heads.yaml_file import read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +121,5 @@ def read_merge(path: str | Path) -> Merge:
     Raises:
         UserError: the file is missing, no YAML, or no such mapping.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+    content = read_yaml(Path(path))
     return check_mapping(content, str(path))

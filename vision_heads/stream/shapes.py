@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vision_heads.errors import UserError, require
 from vision_heads.spec import first_problem
+from vision_heads.yaml_file import read_yaml
 
 Floats = NDArray[np.float64]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -163,12 +163,7 @@ def read_shapes(file: Path) -> Shapes:
     Raises:
         UserError: it cannot be read, or a field is wrong; one line that names the field.
     """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(file)
     require(isinstance(content, dict), f"{file}: must have the fields lines, zones or both")
     try:
         return Shapes.model_validate(content)

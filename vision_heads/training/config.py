@@ -31,6 +31,7 @@ from vision_heads.spec import (
     check_branches,
     first_problem,
 )
+from vision_heads.yaml_file import read_yaml
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -274,28 +275,9 @@ def make_config(settings: dict[str, Any], where: str) -> TrainConfig:
         raise UserError(f"{where}: {first_problem(error)}") from error
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice: YAML keeps the last one and says nothing."""
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"{key.value!r} is there twice, again in line {line}")
-            seen.add(str(key.value))
-        return node
-
-
 def read_settings(path: Path) -> dict[str, Any]:
     """Read a YAML of settings; `UserError` when it is missing, ambiguous or no mapping."""
-    try:
-        settings = yaml.load(path.read_text(), Loader=_Loader)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-45
-        raise UserError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+    settings = read_yaml(path)
     if not isinstance(settings, dict):
         raise UserError(f"{path}: must be a mapping of settings")
     return settings
