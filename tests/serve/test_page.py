@@ -69,8 +69,10 @@ class Visit:
         self.page.goto(url)
 
     def _console(self, message) -> None:
-        # The browser itself reports each refused request.
-        if message.type == "error" and "Failed to load resource" not in message.text:
+        # The browser itself reports each refused request, and connections that end with their
+        # service; what should have come by them is waited for where it matters.
+        browsers_own = message.text.startswith(("Failed to load resource", "WebSocket connection"))
+        if message.type == "error" and not browsers_own:
             self.wrong.append(message.text)
 
     def add(self, url: str, name: str) -> None:
