@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 
 import vision_heads._ultralytics  # noqa: F401  (offline switches, before ultralytics itself)
+from tools.bench.shared import start
 from vision_heads.data.card import load_card, load_split
 from vision_heads.data.convert import convert
-from vision_heads.errors import UserError
 from vision_heads.evaluation import protocols
 from vision_heads.evaluation.runner import options_for, predict_split
 from vision_heads.runtime.engines import Engine
@@ -132,11 +132,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    try:
-        (train if args.step == "train" else score)(args)
-    except UserError as error:
-        print(f"compare_ultralytics: {error}", file=sys.stderr)
-        sys.exit(2)
+    start(partial(train if args.step == "train" else score, args))
 
 
 if __name__ == "__main__":

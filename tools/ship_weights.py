@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from tools.bench.shared import start
 from vision_heads.data.card import load_split
 from vision_heads.errors import UserError
 from vision_heads.export.onnx import export_onnx
@@ -51,11 +52,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--imgsz", type=int, default=640)
     args = parser.parse_args()
-    try:
-        ship(args)
-    except UserError as error:
-        print(f"ship_weights: {error}", file=sys.stderr)
-        sys.exit(2)
+    start(partial(ship, args))
 
 
 def ship(args: argparse.Namespace) -> None:

@@ -149,13 +149,11 @@ def test_a_file_whose_tensors_have_other_shapes_is_named(tmp_path: Path) -> None
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     from safetensors import SafetensorError
 
-    from vision_heads.surgery import model as module
-
-    def full(path: Path, *_: object, **__: object) -> None:
-        path.with_name(path.name + ".tmp").write_bytes(b"half of it")
+    def full(_: object, path: Path, **__: object) -> None:
+        path.write_bytes(b"half of it")
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(module, "save_network", full)
+    monkeypatch.setattr("vision_heads.network.save_file", full)
     with pytest.raises(UserError, match=r"--out .*m\.safetensors: .*No space"):
         write_model(tmp_path / "m.safetensors", *extract(model_of(spec_of()), ["a"]), half=False)
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from vision_heads.errors import UserError, require
@@ -87,6 +87,5 @@ def write_model(
     network = fill_network(spec, state, str(out))
     try:
         save_network(out, network, half=half)
-    except (OSError, SafetensorError) as error:  # safetensors wraps what the system says
-        out.with_name(out.name + ".tmp").unlink(missing_ok=True)
-        raise UserError(f"--out {out}: {getattr(error, 'strerror', error)}") from error
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}") from error
