@@ -9,10 +9,15 @@ Names are resolved on first use, so that importing the package stays cheap.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vision_heads.version import __version__
+
+# ONNX Runtime from 1.29 reports models and machine to its makers and keeps an id of the machine in
+# the home folder, unless this stands before its first import, wherever that is.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from vision_heads.errors import UserError

@@ -116,6 +116,9 @@ def test_a_wrong_field_is_named(tmp_path, fields, message):
         ("train: x\nnames: 3\n", "names: a list or a mapping"),
         ("train: x\n", "names: missing"),
         ("train: x\nnc: 3\nnames: [a]\n", "nc: 3, but 1 are named"),
+        ("train: x\nnc: '1'\nnames: [a]\n", "nc: '1', but 1 are named"),
+        ("train: x\nnames: [1, on]\n", "names: True is no name; .* in quotes"),
+        ("train: x\nnames: {0: a, 1: }\n", "names: None is no name; .* in quotes"),
         ("train: [1]\nnames: [a]\n", "train: 1 is no path"),
     ],
 )

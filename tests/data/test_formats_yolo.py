@@ -50,8 +50,8 @@ def test_key_points_after_a_box_are_no_polygon(tmp_path):
         ("0 0.5 inf 0.2 0.2", "bad-annotation", "line 1: column 3 is 'inf', not a number"),
         ("0.5 0.5 0.5 0.2 0.2", "bad-annotation", "line 1: class is '0.5', not a whole number"),
         ("0 0.5 1e300 0.2 0.2", "bad-annotation", "line 1: reaches beyond 10,000,000 px"),
-        ("2 0.5 0.5 0.2 0.2", "unknown-class", "line 1: class 2 of 2"),
-        ("-1 0.5 0.5 0.2 0.2", "unknown-class", "line 1: class -1 of 2"),
+        ("2 0.5 0.5 0.2 0.2", "unknown-class", "line 1: class 2 of 2, counted from 0"),
+        ("-1 0.5 0.5 0.2 0.2", "unknown-class", "line 1: class -1 of 2, counted from 0"),
     ],
 )
 def test_an_unreadable_line_is_named(tmp_path, line, kind, detail):

@@ -367,3 +367,12 @@ def test_without_pyav_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r'pip install "vision-heads\[stream\]"'):
         open_video(find_videos([str(path)])[0])
+
+
+@pytest.mark.parametrize("path", ["live?channel=1&token=hidden", "a.mp4?token=hidden"])
+def test_what_failed_stands_apart_from_the_url_that_is_redacted(path):
+    pytest.importorskip("av")
+    source = open_video(find_videos([f"http://127.0.0.1:1/{path}"])[0], OpenOptions(timeout=1))
+    assert list(source) == []
+    url, reason = source.end.message.split(": ", 1)
+    assert url.endswith("token=***") and "refused" in reason and "hidden" not in reason

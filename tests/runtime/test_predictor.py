@@ -146,6 +146,14 @@ def test_a_pil_image_cut_off_behind_its_header_is_a_mistake(tmp_path):
         load_picture(pil.open(whole))
 
 
+def test_whatever_pillow_raises_is_a_mistake():
+    pil = pytest.importorskip("PIL.Image")
+    image = pil.new("RGB", (8, 8))
+    image.close()  # a ValueError; its decoders raise SyntaxError and RuntimeError too
+    with pytest.raises(UserError, match="image: the PIL image cannot be read: "):
+        load_picture(image)
+
+
 def test_pil_images_of_16_bits_are_scaled_as_files_are(tmp_path):
     pil = pytest.importorskip("PIL.Image")
     grey = np.linspace(0, 65535, 24).astype(np.uint16).reshape(4, 6)
@@ -211,6 +219,28 @@ def test_a_stream_of_failures_or_of_nothing_ends(predictor, tmp_path):
     results = list(predictor.stream([tmp_path / f"{n}.jpg" for n in range(7)], batch=2))
     assert len(results) == 7
     assert all("No such file" in result.message for result in results)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_came_before_an_error_of_the_pictures_is_not_lost(predictor, folder, batch):
+    def pictures():
+        yield from [folder / "00.png"] * 4
+        raise RuntimeError("the camera's")
+
+    for images, error in ((pictures(), "the camera's"), ([folder / "00.png"] * 4 + [7], "got int")):
+        results = []
+        with pytest.raises(Exception, match=error):
+            results.extend(predictor.stream(images, batch=batch))
+        assert len(results) == 4
+
+
+def test_a_name_that_no_file_can_have_is_a_failure_among_many(predictor, folder):
+    names = ["a\0.png", folder / "00.png", "\ud800.png"]
+    results = list(predictor.stream(names))
+    assert [bool(result) for result in results] == [False, True, False]
+    assert results[0].message == "'a\\x00.png': is no name of a file"
+    with pytest.raises(ImageError, match="is no name of a file"):
+        predictor(names[2])
 
 
 def test_a_stream_checks_its_arguments_before_the_first_picture(predictor):

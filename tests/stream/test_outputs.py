@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -134,6 +135,30 @@ def test_a_line_that_did_not_fit_leaves_no_half(tmp_path, monkeypatch):
     assert [record["frame"] for record in records] == [0, 2]
 
 
+@pytest.mark.parametrize("kind", [text.JsonLines, text.CsvLines])
+def test_a_deleted_file_is_begun_anew_and_a_folder_that_has_gone_is_said(tmp_path, kind):
+    path = tmp_path / "out" / "a.txt"
+    output = kind(path)
+    output.frame(seen(0))
+    path.unlink()
+    output.frame(seen(1))
+    second = path.read_text()
+    path.unlink()
+    path.parent.rmdir()
+    with pytest.raises(UserError, match=r"a\.txt: cannot be written: No such file"):
+        output.frame(seen(2))
+    path.parent.mkdir()
+    output.frame(seen(3))
+    output.close()
+    fresh = kind(tmp_path / "fresh.txt")
+    for index, written in ((1, second), (3, path.read_text())):
+        fresh.frame(seen(index))
+        fresh.close()
+        assert written == (tmp_path / "fresh.txt").read_text()
+        fresh = kind(tmp_path / "fresh.txt")
+    fresh.close()
+
+
 def test_a_reader_that_has_gone_does_not_come_back_unless_the_pipe_has_a_name(tmp_path):
     if not Path("/proc/self/fd").exists():
         pytest.skip("this system names no pipes in /proc")
@@ -212,6 +237,18 @@ def test_what_is_drawn_is_in_the_video_whatever_its_size(tmp_path):
     assert len(frames) == 6 and frames[5].image.shape == (96, 128, 3)
 
 
+def test_the_video_says_how_its_colours_are_coded(tmp_path):
+    av = pytest.importorskip("av")
+    output = VideoFiles(tmp_path / "a.mp4", ["gate"], False)
+    output.frame(seen(0, image=np.full((96, 128, 3), (30, 30, 200), np.uint8)))
+    output.close()
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        frame = next(file.decode(video=0))
+    assert (frame.colorspace, frame.color_range) == (6, 1)  # else players take HD for BT.709
+    corner = frame.to_ndarray(format="bgr24")[-1, -1].astype(int)
+    assert np.abs(corner - (30, 30, 200)).max() < 6
+
+
 def test_without_h264_it_is_mpeg4_and_said(tmp_path, monkeypatch):
     av = pytest.importorskip("av")
     monkeypatch.setattr("vision_heads.stream.video.CODECS", ("mpeg4",))
@@ -233,6 +270,15 @@ def test_a_video_on_a_full_disk_is_given_up_with_a_line(tmp_path):
     with pytest.raises(OutputBrokenError, match=r"a\.mp4: cannot be written: no space left"):
         for index in range(200):
             output.frame(seen(index, image=rng.integers(0, 255, (240, 320, 3), np.uint8)))
+        output.close()
+
+
+def test_a_video_that_is_deleted_meanwhile_is_given_up_with_a_line(tmp_path):
+    pytest.importorskip("av")
+    output = VideoFiles(tmp_path / "a.mp4", ["gate"], False)
+    output.frame(seen(0))
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(OutputBrokenError, match=r"a\.mp4: cannot be written: it was deleted"):
         output.close()
 
 
@@ -308,6 +354,34 @@ def test_a_spool_mends_a_line_that_a_crash_tore(tmp_path):
     assert [spool.first(), spool.taken(), spool.first()] == [{"n": 1}, None, {"n": 3}]
 
 
+def test_a_spool_whose_events_somebody_deleted_begins_anew(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append({"n": 1})
+    spool.first()
+    spool.taken()
+    spool.close()
+    (tmp_path / "events-00000001.jsonl").unlink()
+    spool = Spool(tmp_path)
+    spool.append({"n": 2})
+    assert len(spool) == 1 and spool.first() == {"n": 2}
+    spool.close()
+
+
+def test_a_spool_that_is_deleted_while_it_is_used_goes_on(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    for number in range(3):
+        spool.append({"n": number})
+    spool.first()
+    spool.taken()
+    shutil.rmtree(tmp_path / "spool")
+    assert spool.first() is None and len(spool) == 0
+    spool.append({"n": 3})
+    assert len(spool) == 1 and spool.first() == {"n": 3}
+    spool.taken()
+    assert spool.first() is None and len(spool) == 0
+    spool.close()
+
+
 def test_a_spool_belongs_to_one_program_and_can_be_full(tmp_path):
     pytest.importorskip("fcntl")
     spool = Spool(tmp_path / "s")
@@ -323,6 +397,7 @@ class _Receiver:
 
     def __init__(self, port=0):
         self.got, self.answers, self.headers = [], [], []
+        self.body, self.released = b"", threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -336,6 +411,9 @@ class _Receiver:
                 if code == 302:
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
+                if outer.body:  # that never ends
+                    self.wfile.write(outer.body)
+                    outer.released.wait(10)
 
             def log_message(self, *args):
                 pass
@@ -393,6 +471,19 @@ def test_what_a_receiver_refuses_for_good_is_kept_and_the_next_goes_on(tmp_path)
     assert [record["n"] for record in receiver.got] == [2]
     kept = [json.loads(line)["n"] for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
     assert kept == [0, 1] and sum("answers with 400" in line for line in lines) == 1
+
+
+def test_an_event_counts_as_taken_by_the_status_alone(tmp_path):
+    receiver, lines = _Receiver(), []
+    receiver.body = b"ok"
+    output = Webhook(f"http://127.0.0.1:{receiver.port}", tmp_path, report=lines.append, timeout=1)
+    for number in range(3):
+        output.event(Event("e", "gate", data={"n": number}), None)
+    _until(lambda: output.delivered == 3 or lines)
+    receiver.released.set()
+    output.close()
+    receiver.close()
+    assert [record["n"] for record in receiver.got] == [0, 1, 2] and not lines
 
 
 def test_webhooks_are_http(tmp_path):

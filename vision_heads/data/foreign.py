@@ -38,8 +38,14 @@ def from_ultralytics(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
         names = [f"class_{number}" for number in range(count or 0)]
     require(isinstance(names, list | dict), f"{file}: names: a list or a mapping is needed")
     require(
-        count is None or count == len(names), f"{file}: nc: {count}, but {len(names)} are named"
+        count is None or count == len(names), f"{file}: nc: {count!r}, but {len(names)} are named"
     )
+    for name in names.values() if isinstance(names, dict) else names:
+        require(
+            isinstance(name, str | int | float) and not isinstance(name, bool),
+            f"{file}: names: {name!r} is no name; YAML takes yes, no, on, off and null for "
+            "something else unless they are in quotes",
+        )
     splits = {}
     for split in ("train", "val", "test"):
         where = content.get(split)

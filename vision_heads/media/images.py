@@ -57,6 +57,8 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # a null byte, or half of a character
+        raise ImageError(f"{str(path)!r}: is no name of a file") from error
     return decode_image(data, str(path), max_pixels=max_pixels)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vision_heads.media.frames import End, Frame
-from vision_heads.media.urls import Secrets, is_url
+from vision_heads.media.urls import Secrets, is_url, redact_url
 from vision_heads.media.video import OpenOptions, VideoSpec
 from vision_heads.media.video_av import (
     Converter,
@@ -79,7 +79,8 @@ class FileSource:
 
     def _finish(self, reason: Any, message: str = "") -> None:
         if self.end is None:
-            text = self._clean(f"{self._where}: {message}") if message else ""
+            # Apart: in one text, the colon would be taken for a part of a URL.
+            text = f"{redact_url(self._where)}: {self._clean(message)}" if message else ""
             self.end = End(reason, " ".join(text.split()))
 
     def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[Frame]:

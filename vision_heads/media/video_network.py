@@ -80,7 +80,8 @@ class NetworkSource:
     def _finish(self, reason: Any, message: str) -> None:
         if self.end is None:
             stopped = End("stopped")
-            text = self._clean(f"{self._shown}: {message}")
+            # Apart: in one text, the colon would be taken for a part of the URL.
+            text = f"{self._shown}: {self._clean(message)}"
             self.end = stopped if self._stopped else End(reason, " ".join(text.split()))
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Frame]:

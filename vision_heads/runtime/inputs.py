@@ -76,7 +76,7 @@ def _from_pil(picture: PilImage) -> NDArray[np.uint8]:
     """Return the BGR pixels of a PIL image."""
     try:
         pixels = np.asarray(picture)  # only now is a file read behind its header
-    except OSError as error:
+    except Exception as error:  # Pillow's decoders raise SyntaxError, ValueError and others
         raise UserError(f"image: the PIL image cannot be read: {error}") from error
     require(pixels.size, "image: the PIL image is empty")
     if picture.mode.startswith("I;16"):

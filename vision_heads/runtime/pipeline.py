@@ -117,26 +117,40 @@ def _stream(
     running: deque[_Pending] = deque()
     read_pool = ThreadPoolExecutor(readers, thread_name_prefix="vh-read")
     run_pool = ThreadPoolExecutor(parallel, thread_name_prefix="vh-run")
+    fault: list[Exception] = []  # ends the stream, once the results of what came before are out
 
     def read_ahead() -> None:
-        while len(reading) < size + readers:
+        while not fault and len(reading) < size + readers:
             try:
                 picture = next(source)
             except StopIteration:
                 return
+            except Exception as error:  # the caller's own
+                fault.append(error)
+                return
             reading.append(read_pool.submit(_read, picture, engine, request, buffers))
+
+    def next_batch() -> list[_Item]:
+        batch = [reading.popleft() for _ in range(min(size, len(reading)))]
+        read_ahead()
+        items: list[_Item] = []
+        try:
+            for item in batch:
+                items.append(item.result())
+        except Exception as error:
+            fault[:] = [error]  # it comes before whatever reading ahead has met
+            reading.clear()
+        return items
 
     try:
         read_ahead()
         while reading or running:
             # One batch waits behind the running ones, so that no runner is ever idle.
             while reading and len(running) <= parallel:
-                batch = [reading.popleft() for _ in range(min(size, len(reading)))]
-                read_ahead()
-                running.append(
-                    _start(engine, request, [item.result() for item in batch], buffers, run_pool)
-                )
+                running.append(_start(engine, request, next_batch(), buffers, run_pool))
             yield from running.popleft().results()
+        if fault:
+            raise fault.pop()
     finally:
         for pool in (read_pool, run_pool):
             pool.shutdown(wait=True, cancel_futures=True)

@@ -196,7 +196,8 @@ class Predictor:
         Files are read and resized ahead in other threads while the network runs.
 
         Args:
-            images: paths, arrays or PIL images; read only as far as needed.
+            images: paths, arrays or PIL images; read only as far as needed. An array must stay as
+                it is until its result has come: a buffer for all frames of a camera needs a copy.
             options: thresholds and limits; its `classes` are indices. A mapping gives each of
                 the heads to run its own, without `classes` and `heads`.
             classes, heads, slicing, imgsz, batch, keep_image, merge: as in a call.

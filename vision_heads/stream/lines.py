@@ -33,25 +33,30 @@ class LineFile:
 
     Each line is handed to the operating system at once, so that it can be watched and survives a
     crash of this program. When the disk fills up in the middle of a line, its beginning is taken
-    back.
+    back. A file that is deleted meanwhile is begun anew: the open one would take lines for ever,
+    and nobody would see them.
 
     Args:
         path: of the file; folders are made.
         append: go on behind what is there, instead of replacing it.
+        head: lines that an empty file begins with.
 
     Raises:
         UserError: it cannot be written, or is a picture's or video's name.
     """
 
-    def __init__(self, path: Path, *, append: bool = False) -> None:
+    def __init__(self, path: Path, *, append: bool = False, head: str = "") -> None:
         not_media(path)
         self.path = path
         self._lock = threading.Lock()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC)
+        self._head = ""
         with named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: int | None = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+            self._file: int | None = _open(path, 0 if append else os.O_TRUNC)
             self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
+        if head and self.empty:
+            self.add(head)
+        self._head = head
 
     @property
     def empty(self) -> bool:
@@ -64,11 +69,16 @@ class LineFile:
         Raises:
             UserError: the disk is full, or whatever else the system says.
         """
-        data = memoryview(text.encode("utf-8", "backslashreplace"))
         with self._lock, named_errors(self.path):
             if self._file is None:
                 raise UserError(f"{self.path}: is closed")
+            if self._regular and deleted(self._file, self.path):
+                new = _open(self.path)  # fails where the folder is gone too
+                os.close(self._file)
+                self._file = new
             begin = os.fstat(self._file).st_size if self._regular else 0
+            head = self._head if self._regular and not begin else ""
+            data = memoryview((head + text).encode("utf-8", "backslashreplace"))
             written = 0
             try:
                 while written < len(data):
@@ -99,9 +109,9 @@ class LineFile:
 class _Lines:
     """What outputs of one text file share; takes no events."""
 
-    def __init__(self, path: Path, *, append: bool = False) -> None:
+    def __init__(self, path: Path, *, append: bool = False, head: str = "") -> None:
         self.name = str(path)
-        self._file = LineFile(path, append=append)
+        self._file = LineFile(path, append=append, head=head)
 
     def frame(self, seen: Seen) -> None:
         """Leave frames out."""
@@ -142,9 +152,7 @@ class CsvLines(_Lines):
     """
 
     def __init__(self, path: Path, *, append: bool = False) -> None:
-        super().__init__(path, append=append)
-        if self._file.empty:
-            self._file.add(",".join(CSV_COLUMNS) + "\n")
+        super().__init__(path, append=append, head=",".join(CSV_COLUMNS) + "\n")
 
     def frame(self, seen: Seen) -> None:
         """Append a frame's detections, all or none."""
@@ -227,6 +235,27 @@ class MotLines:
         """Close every file."""
         for file in list(self._files.values()):
             file.close()
+
+
+def deleted(file: int, path: Path) -> bool:
+    """Tell whether an open file has no name any more: what is written to it, nobody can read.
+
+    Args:
+        file: its descriptor.
+        path: that it was opened by.
+    """
+    status = os.fstat(file)
+    if status.st_nlink:
+        return False
+    try:  # some file systems count no names at all
+        return not os.path.samestat(status, path.stat())
+    except OSError:
+        return True
+
+
+def _open(path: Path, flags: int = 0) -> int:
+    usual = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    return os.open(path, usual | flags, 0o666)
 
 
 def not_media(path: Path) -> None:

@@ -60,12 +60,17 @@ class Spool:
             if path.exists() and path.stat().st_size >= SEGMENT:
                 self._last += 1
                 path = self._path(self._last)
+            deleted = self._segment == self._last and self._offset > 0 and not path.exists()
             file = LineFile(path, append=True)
             try:
                 file.add(f"{json.dumps(record)}\n")
                 file.force()
             finally:
                 file.close()
+            if deleted:  # by somebody, while this ran: the new file is read from its beginning
+                self._offset = 0
+                with named_errors(self.folder):
+                    self._write_position()
             self._count += 1
             self._change.notify_all()
 
@@ -78,6 +83,7 @@ class Spool:
                     record: dict[str, Any] = json.loads(line)
                     return record
                 if self._segment >= self._last:
+                    self._count = 0  # whatever was counted, if somebody deleted it
                     return None
                 self._next_segment()
 
@@ -132,6 +138,9 @@ class Spool:
             segment, offset = int(record["segment"]), int(record["offset"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is damaged; delete it to send every event again") from error
+        file = self._path(segment)
+        if offset > (file.stat().st_size if file.exists() else 0):
+            offset = 0  # somebody deleted the file: the next events begin it anew
         return (segment, offset) if segment >= first else (first, 0)
 
     def _write_position(self) -> None:

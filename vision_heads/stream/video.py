@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,7 @@ from vision_heads.media.sinks import named_errors
 from vision_heads.media.video_av import reason_of, require_av
 from vision_heads.stream.guard import OutputBrokenError
 from vision_heads.stream.lane import Report
-from vision_heads.stream.lines import inserted
+from vision_heads.stream.lines import deleted, inserted
 from vision_heads.stream.seen import Event, Seen
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -33,6 +34,9 @@ factor; files are twice those of "veryfast"."""
 
 TICKS = 60_000
 """Times are whole 60,000ths of a second: exact for the usual rates, and MPEG-4 takes no more."""
+
+BT601, LIMITED = 6, 1
+"""FFmpeg's numbers of the matrix and the range of colours."""
 
 BACK = 1.0
 """Seconds by which a source's clock must go back to count as another recording."""
@@ -128,11 +132,14 @@ class _Drain:
     def __init__(self, path: Path) -> None:
         self.error: OSError | None = None
         self.name = str(path)
+        self._path = path
         self._file = path.open("wb", buffering=0)
 
     def write(self, data: bytes) -> int:
         left = memoryview(data)
         try:
+            if self.error is None and deleted(self._file.fileno(), self._path):
+                raise FileNotFoundError(errno.ENOENT, "it was deleted")
             while left and self.error is None:
                 left = left[self._file.write(left) :]
         except OSError as error:
@@ -185,6 +192,8 @@ class _Encoder:
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = stream.time_base = self._base
         stream.codec_context.gop_size = 50
+        # What OpenCV's conversion makes. Left unsaid, players take HD for BT.709: other colours.
+        stream.codec_context.colorspace, stream.codec_context.color_range = BT601, LIMITED
         if codec == "libx264":
             stream.options = {"preset": PRESET, "crf": "23"}
         else:

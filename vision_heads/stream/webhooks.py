@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import threading
@@ -147,8 +148,12 @@ class Webhook:
             self._url, json.dumps(record).encode(), self._headers, method="POST"
         )
         try:
-            with _opener.open(request, timeout=self._timeout) as answer:
-                answer.read(65536)
+            with (
+                _opener.open(request, timeout=self._timeout) as answer,
+                # The status says it all; some receivers never end what they write behind it.
+                contextlib.suppress(OSError, http.client.HTTPException),
+            ):
+                answer.read1(65536)
             return "", False
         except urllib.error.HTTPError as error:
             error.close()

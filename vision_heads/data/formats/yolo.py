@@ -90,7 +90,8 @@ def parse(
             problems.append(("bad-annotation", f"line {number}: {_fault(cells)}"))
             continue
         if not 0 <= label < classes:
-            problems.append(("unknown-class", f"line {number}: class {cells[0]} of {classes}"))
+            detail = f"line {number}: class {cells[0]} of {classes}, counted from 0"
+            problems.append(("unknown-class", detail))
             continue
         boxes.append((x1 * width, y1 * height, x2 * width, y2 * height))
         labels.append(int(label))
