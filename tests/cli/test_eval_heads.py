@@ -162,6 +162,10 @@ def test_a_file_whose_name_has_an_equals_sign_is_a_card(place):
             "--protocol HEAD=... goes with",
         ),
         (("two.onnx", "--data", "two=c.yaml"), "c.yaml"),
+        (
+            ("two.onnx", "--data", "a/card.yaml", "--protocol", "headpose", "--conf", "0.9"),
+            "--conf 0.9: hides heads whose poses are judged, from 0.7 on; --pose-conf sets that",
+        ),
     ],
 )
 def test_mistakes_are_the_users(place, words, message):

@@ -49,6 +49,17 @@ def test_names_of_classes_are_neither_formulas_nor_markup(tmp_path, capsys):
     assert "light [red] $a^$" in shown and "[/b]" in shown
 
 
+@pytest.mark.parametrize("figure", [pr_figure, f1_figure])
+def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend(figure):
+    """matplotlib takes such a label for one that is not to be shown."""
+    pytest.importorskip("matplotlib")
+    split = split_of([picture("a", [(0, 0, 10, 10, 1, 1)])], classes=1)
+    split = replace(split, names=("__background__",))
+    scores = score(split, [results([(0, 0, 10, 10, 0.6, 1)])], "visdrone")
+    legend = figure(scores.curves).axes[0].get_legend()
+    assert any("__background__" in text.get_text() for text in legend.get_texts())
+
+
 def test_a_pose_plot_that_cannot_be_written_is_a_mistake(tmp_path):
     pytest.importorskip("matplotlib")
     pytest.importorskip("faster_coco_eval")

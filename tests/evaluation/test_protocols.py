@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.evaluation.scenes import picture, random_scene, results, split_of
 from vision_heads.errors import UserError
 from vision_heads.evaluation.protocols import PROTOCOLS, protocol_of, score
-from vision_heads.evaluation.records import Found
+from vision_heads.evaluation.records import Found, class_map
 from vision_heads.heads.base import kind_of
 from vision_heads.heads.detect.evaluate import evaluate
 from vision_heads.results import Detections
@@ -152,6 +152,12 @@ def test_mistakes_are_named():
         score(split, [stranger], "visdrone")
     with pytest.raises(ValueError, match="0 predictions for 1 samples"):
         score(split, [], "coco")
+
+
+def test_classes_that_differ_in_case_alone_are_kept_apart():
+    """A reader of letters knows "A" and "a"; both were taken for the last of them."""
+    assert class_map(("A", "a", "b c"), ("A", "a", "B-C")).index.tolist() == [0, 1, 2]
+    assert class_map(("a", "B"), ("b", "A", "a")).index.tolist() == [2, 0]
 
 
 def test_the_kind_evaluates_by_the_protocol():

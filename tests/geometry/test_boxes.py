@@ -62,8 +62,6 @@ def test_clip_stays_inside_and_leaves_the_inside_alone(boxes):
 @given(boxes_in(), st.sampled_from([0.1234, 0.4567, 0.6543, 0.8765]), st.data())
 def test_nms_equals_its_definition(boxes, threshold, data):
     count = len(boxes)
-    boxes = boxes[bx.area(boxes) > 0]
-    count = len(boxes)
     steps = st.lists(st.integers(0, 4), min_size=count, max_size=count)
     scores = np.array(data.draw(steps), np.float32) / 4  # with ties and with 0
     labels = np.array(data.draw(steps), np.int64)
@@ -78,6 +76,14 @@ def test_nms_respects_classes_limit_and_negative_scores():
     assert bx.nms(boxes, scores, np.array([0, 1, 2, 0]), 0.5).tolist() == [1, 2, 0, 3]
     assert bx.nms(boxes, scores, np.array([0, 1, 2, 0]), 0.5, max_det=2).tolist() == [1, 2]
     assert bx.nms(np.zeros((0, 4)), np.zeros(0), None, 0.5).shape == (0,)
+
+
+def test_boxes_without_an_area_suppress_nothing():
+    """OpenCV says of any two of them that they overlap wholly."""
+    boxes = np.array([[10, 10, 10, 20], [50, 50, 60, 50], [10, 10, 10, 20], [5, 5, 9, 9]], float)
+    scores = np.array([0.6, 0.9, 0.7, 0.8])
+    assert bx.nms(boxes, scores, None, 0.5).tolist() == [1, 3, 2, 0]
+    assert bx.nms(boxes, scores, None, 0.5, max_det=3).tolist() == [1, 3, 2]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

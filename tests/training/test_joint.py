@@ -133,7 +133,17 @@ def test_a_head_without_pictures_in_a_batch(tmp_path: Path) -> None:
     splits = data(tmp_path)
     splits["blue"].samples[1:] = []
     trainer = Trainer(joint(epochs=1, batch=3), splits, {}, tmp_path / "run")
+    every, losses_of = [], trainer._losses
+
+    def keep(images, routes, batch):
+        every.append((len(routes["blue"]), losses_of(images, routes, batch)))
+        return every[-1][1]
+
+    trainer._losses = keep
     trainer.run()
+    # Its mean is that of the batches it was in; the others' zeros say nothing of it.
+    (own,) = (float(losses["blue/class"].detach()) for rows, losses in every if rows)
+    assert len(every) > 1 and trainer.journal.rows[0]["loss/blue/class"] == pytest.approx(own)
     assert all(torch.isfinite(v).all() for v in trainer.network.state_dict().values())
     assert load_file(tmp_path / "run/weights/last.safetensors")
 

@@ -22,6 +22,12 @@ def test_warm_up_never_takes_more_than_half_of_a_short_run() -> None:
     assert learning_rate(config, 5, 5, 10) == pytest.approx(0.01)
 
 
+def test_warm_up_ends_at_the_peak_where_frozen_heads_make_an_epoch_shorter() -> None:
+    config = OptimizerConfig(lr=0.01, warmup_epochs=1, warmup_steps=0)
+    assert learning_rate(config, 3.5, 4, 100) == pytest.approx(0.01)
+    assert learning_rate(config, 2.5, 4, 100) == pytest.approx(0.01 * 3.5 / 4)
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
 def test_only_weights_of_convolutions_decay(name: str) -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))

@@ -52,6 +52,25 @@ def test_learns_squares(tmp_path: Path) -> None:
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
+def test_the_best_weights_are_the_latest_while_nothing_is_found(tmp_path, monkeypatch) -> None:
+    """They were those of the first validation, the least trained, if no later one could tell."""
+    from vision_heads.training import trainer as module
+
+    data = {"squares": square_split(tmp_path / "train", 2)}
+    trainer = Trainer(settings(), data, data, tmp_path / "run")
+    figures: dict[str, float] = {}
+    monkeypatch.setattr(module, "validate", lambda *_: figures)
+    kept = []
+    for number, found in enumerate([None, 0.0, 3.0, 3.0, 0.0]):
+        figures |= {} if found is None else {"squares/AP50": found}
+        with torch.no_grad():
+            trainer.ema.network.backbone.stem.conv.weight.fill_(number)
+        trainer._validate()
+        weights = load_file(tmp_path / "run" / "weights" / "best.safetensors")
+        kept.append(int(weights["backbone.stem.conv.weight"].mean()))
+    assert kept == [0, 1, 2, 2, 2]
+
+
 def test_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
     train = square_split(tmp_path / "train", 8)
     trainer = Trainer(settings(), {"squares": train}, {}, tmp_path / "run")

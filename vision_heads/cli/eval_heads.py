@@ -120,9 +120,16 @@ class Wanted:
 
     def rules(self, name: str, *, several: bool = False) -> Protocol:
         """Return a protocol as it is wanted; of `several`, only those of poses are asked."""
+        from vision_heads.evaluation.headpose import CONFIDENCE  # noqa: PLC0415
         from vision_heads.evaluation.protocols import at_confidence, protocol_of  # noqa: PLC0415
 
         rules = protocol_of(name)
+        judged = CONFIDENCE if self.pose_conf is None else self.pose_conf
+        require(
+            not rules.poses or self.conf is None or self.conf <= judged,
+            f"--conf {self.conf}: hides heads whose poses are judged, from {judged} on; "
+            "--pose-conf sets that",
+        )
         if self.pose_conf is None or (several and not rules.poses):
             return rules
         return at_confidence(rules, self.pose_conf)

@@ -126,7 +126,8 @@ def _line(
     if lines > _LEGEND_CLASSES:
         axes.plot(x, y, lw=0.6, color="0.7")
     else:
-        axes.plot(x, y, lw=1.2, label=label)
+        # matplotlib leaves a label out that begins with "_".
+        axes.plot(x, y, lw=1.2, label=f" {label}" if label.startswith("_") else label)
 
 
 def _finish(axes: Any, x: str, y: str, title: str) -> None:

@@ -89,6 +89,8 @@ class ClassMap:
 def class_map(model: Sequence[str], data: Sequence[str], *, lone: bool = False) -> ClassMap:
     """Match class names, regardless of case and of '-', '_' or ' ' between words.
 
+    A name that is there as it is comes first: letters, say, may be of both cases.
+
     Args:
         model: the head's classes.
         data: the data set's.
@@ -100,7 +102,9 @@ def class_map(model: Sequence[str], data: Sequence[str], *, lone: bool = False) 
     if lone and len(model) == len(data) == 1:
         model = data
     known = {_plain(name): index for index, name in enumerate(data)}
-    index = np.array([known.get(_plain(name), UNSCORED) for name in model], np.int64)
+    exact = {name: index for index, name in enumerate(data)}
+    places = [exact.get(name, known.get(_plain(name), UNSCORED)) for name in model]
+    index = np.array(places, np.int64)
     if not (index >= 0).any():
         raise UserError(
             f"no class in common: the model finds {', '.join(model)}; "

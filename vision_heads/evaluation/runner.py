@@ -214,3 +214,8 @@ def describe(classes: ClassMap, data: Sequence[str]) -> str | None:
         return None
     matched = len(data) - len(classes.only_data)
     return f"{matched} of {len(data)} classes match: " + "; ".join(parts)
+
+
+def said_unread(run: Run) -> str:
+    """Say in one line that pictures could not be read, and that they were scored all the same."""
+    return f"{len(run.unread)} pictures cannot be read and count as empty: {run.unread[0]}"

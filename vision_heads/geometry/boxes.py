@@ -69,7 +69,8 @@ def nms(
     """Greedy non-maximum suppression within each class, in C++ (OpenCV).
 
     Best first, a box is kept unless a kept box of its class overlaps it by more than `iou`.
-    Equal scores are taken in the order given, so that the result depends on nothing else.
+    Equal scores are taken in the order given, so that the result depends on nothing else. A box
+    without an area overlaps none.
 
     OpenCV's batched call shifts classes apart and compares every box with every kept one of any
     class; one call a class gives the same boxes in a third of the time (docs/decisions.md).
@@ -86,11 +87,13 @@ def nms(
     """
     scores = np.asarray(scores)
     order = np.argsort(-scores, kind="stable")
-    kept = np.zeros(len(order), bool)
     corners = np.asarray(boxes, np.float64).reshape(-1, 4)[order]
+    kept = area(corners) == 0  # OpenCV has any two of these overlap wholly, wherever they are
+    solid = np.flatnonzero(~kept)
     rects = xyxy_to_xywh(corners)
-    labels = None if class_id is None else np.asarray(class_id)[order]
-    for group in _groups(labels, len(order)):
+    labels = None if class_id is None else np.asarray(class_id)[order][solid]
+    for part in _groups(labels, len(solid)):
+        group = solid[part]
         # Ranks instead of scores: OpenCV accepts no negative threshold, and breaks no ties.
         ranks = np.arange(len(group), 0, -1, dtype=np.float32)
         found = cv2.dnn.NMSBoxes(rects[group], ranks, 0.0, float(iou))  # type: ignore[arg-type]

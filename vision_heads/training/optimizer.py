@@ -67,7 +67,7 @@ def learning_rate(
     warmup = max(int(config.warmup_epochs * steps_per_epoch), config.warmup_steps)
     warmup = min(warmup, total_steps // 2)
     if step < warmup:
-        return config.lr * (step + 1) / warmup
+        return config.lr * min(step + 1, warmup) / warmup  # frozen heads make steps of parts
     progress = (step - warmup) / max(1, total_steps - warmup)
     cosine = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
     return config.lr * (config.final + (1 - config.final) * cosine)

@@ -15,7 +15,7 @@ import cv2
 from vision_heads.data.sample import DataSplit
 from vision_heads.evaluation.plots import write_plots
 from vision_heads.evaluation.protocols import score
-from vision_heads.evaluation.runner import options_for, predict_split
+from vision_heads.evaluation.runner import options_for, predict_split, said_unread
 from vision_heads.evaluation.scores import Scores
 from vision_heads.media.draw import contact_sheet
 from vision_heads.network import load_network
@@ -23,8 +23,10 @@ from vision_heads.runtime.predictor import Predictor
 from vision_heads.spec import ModelSpec
 from vision_heads.torch_engine import TorchEngine
 from vision_heads.training.seen import Seen
-from vision_heads.training.worst import draw_mistakes, worst
+from vision_heads.training.worst import drawn, worst
 
+_WORST = 12
+"""Most pictures on the sheet of the worst."""
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
 img{max-width:100%;height:auto}table{border-collapse:collapse;margin:1em 0}
@@ -54,11 +56,12 @@ def write_report(
     """
     curves = out / "curves.png"
     rows = _rows(out / "results.csv")
-    draw_curves(rows, curves)
+    if rows:
+        draw_curves(rows, curves)
     weights = out / "weights" / ("best.safetensors" if splits else "last.safetensors")
     network = load_network(weights)
     spec = network.spec
-    sections = [_head_line(spec, out), _figure("Training", curves)]
+    sections = [_head_line(spec, out), *([_figure("Training", curves)] if rows else [])]
     sections += [_seen_table(seen), _conflict_table(rows)]
     predictor = Predictor(TorchEngine(network, device=device))
     for name, split in splits.items():
@@ -68,7 +71,8 @@ def write_report(
     title = html.escape(out.name)
     page.write_text(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
-        f"<style>{_STYLE}</style><body><h1>{title}</h1>{''.join(sections)}</body></html>\n"
+        f"<style>{_STYLE}</style><body><h1>{title}</h1>{''.join(sections)}</body></html>\n",
+        encoding="utf-8",
     )
     return page
 
@@ -82,22 +86,23 @@ def _head_section(
     folder = out / "plots" / name
     plots = write_plots(scores, folder)
     confidence = scores.curves.best_confidence
-    found = worst(split, run.detections, confidence)
+    found = drawn(worst(split, run.detections, confidence, len(split.samples)), _WORST)
     parts = [
         f"<h2>Head {html.escape(name)}</h2>",
         f"<p>{len(split.samples)} pictures of {html.escape(split.name)}, {split.split}, "
         f"protocol {protocol}; best F1 at confidence {confidence:.2f}.</p>",
+        *([f"<p>{html.escape(said_unread(run))}</p>"] if run.unread else []),
         _numbers(scores),
         *(_figure(plot.stem, plot) for plot in plots),
     ]
     if found:
         sheet = folder / "worst.jpg"
-        cv2.imwrite(str(sheet), contact_sheet([draw_mistakes(m) for m in found], 2, 720))
+        cv2.imwrite(str(sheet), contact_sheet([picture for _, picture in found], 2, 720))
         parts.append(_figure("Worst pictures: missed red, invented amber, right green", sheet))
         names = "".join(
             f"<li>{html.escape(str(m.sample.image))}: {len(m.missed)} missed, "
             f"{len(m.invented)} invented, {len(m.right)} right</li>"
-            for m in found
+            for m, _ in found
         )
         parts.append(f"<ol>{names}</ol>")
     return parts
@@ -183,6 +188,8 @@ def _settings(out: Path) -> str:
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
+    if not table.is_file():  # its owner may remove it, and resume a run that has ended
+        return []
     with table.open(newline="") as file:
         return list(csv.DictReader(file))
 

@@ -66,7 +66,7 @@ def count_seen(
 
 def write_seen(rows: Sequence[Seen], file: Path) -> None:
     """Write a CSV, one row a head and card."""
-    with file.open("w", newline="") as out:
+    with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, [field.name for field in fields(Seen)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

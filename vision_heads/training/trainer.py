@@ -246,7 +246,11 @@ class Trainer:
             total = self.weighting.total(losses, self._present(routes))
             self._measure_conflict(losses, routes)
             self.accelerator.backward(total / self._gathered())
-        self.meters.add({name: float(value.detach()) for name, value in losses.items()})
+        # The zeros of heads without pictures in this batch would make their means small.
+        seen = {name for name, rows in batch.routes.items() if len(rows)}
+        self.meters.add(
+            {n: float(v.detach()) for n, v in losses.items() if n.partition("/")[0] in seen}
+        )
         self.step += 1
         # An epoch never ends with gradients pending: a state holds weights, not gradients.
         if self._at_boundary(self.step_in_epoch + 1):
@@ -337,7 +341,8 @@ class Trainer:
             return {}
         figures = validate(self._average(), self.val_splits, self.config, self.journal)
         mark = fitness(figures, self.val_splits)
-        if mark > self.best:
+        # As long as nothing is found, or nothing can be measured, the longest trained are best.
+        if mark > self.best or self.best <= 0:
             self.best = mark
             save_network(self._weights("best"), self._average(), half=self.config.keep_half)
         return figures

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 
 from vision_heads.data.sample import DataSplit
-from vision_heads.evaluation.runner import options_for, predict_split
+from vision_heads.evaluation.runner import options_for, predict_split, said_unread
 from vision_heads.heads.base import kind_of
 from vision_heads.network import Network
 from vision_heads.runtime.predictor import Predictor
@@ -32,6 +32,8 @@ def validate(
         journal.say(f"validate {name} on {len(split.samples)} pictures of {split.name}")
         protocol = config.protocol_of(name)
         run = predict_split(predictor, split, options_for(protocol), head=head)
+        if run.unread:
+            journal.say(f"{name}: {said_unread(run)}")
         numbers = kind_of(head.kind).evaluate(split, run.detections, protocol)
         figures |= {f"{name}/{key}": value for key, value in numbers.items()}
     return figures

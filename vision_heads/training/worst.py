@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.data.sample import DataSplit, Sample
+from vision_heads.errors import UserError
 from vision_heads.geometry.boxes import iou_matrix
 from vision_heads.media.draw import draw_boxes
 from vision_heads.media.images import read_image
@@ -75,7 +77,7 @@ def mistakes_of(sample: Sample, found: Detections, labels: NDArray[np.int64]) ->
 
 
 def worst(
-    split: DataSplit, detections: Sequence[Detections], confidence: float, most: int = 12
+    split: DataSplit, detections: Sequence[Detections], confidence: float, most: int
 ) -> list[Mistakes]:
     """Return the pictures with the lowest F1, the ones with more mistakes first among equals."""
     index = {name: place for place, name in enumerate(split.names)}
@@ -96,3 +98,14 @@ def draw_mistakes(mistakes: Mistakes) -> NDArray[np.uint8]:
     boxes = np.concatenate([group for group, _ in groups])
     colors = [color for group, color in groups for _ in group]
     return draw_boxes(image, boxes, [""] * len(boxes), colors)
+
+
+def drawn(mistakes: Iterable[Mistakes], most: int) -> list[tuple[Mistakes, NDArray[np.uint8]]]:
+    """Draw the first mistakes whose pictures can be read; scoring took the others as empty."""
+    found: list[tuple[Mistakes, NDArray[np.uint8]]] = []
+    for one in mistakes:
+        if len(found) == most:
+            break
+        with suppress(UserError):
+            found.append((one, draw_mistakes(one)))
+    return found

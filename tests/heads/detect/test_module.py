@@ -161,7 +161,16 @@ def test_wasserstein_option_assigns_what_nothing_overlaps() -> None:
     assert found[0.0] == 0 and found[0.5] > 0
 
 
-@pytest.mark.parametrize("options", [{"reg_max": 1}, {"nwd": 2}, {"topk": 0}, {"colour": "red"}])
+INFINITE = float("inf")  # JSON has no such number: weights that carry it could not be loaded
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reg_max": 1}, {"nwd": 2}, {"topk": 0}, {"colour": "red"},
+        {"alpha": INFINITE}, {"nwd_constant": INFINITE}, {"class_gain": INFINITE},
+    ],
+)  # fmt: skip
 def test_wrong_option_is_named(options: dict) -> None:
     with pytest.raises(UserError, match=f"head 'a': options.{next(iter(options))}"):
         _head(**options)

@@ -159,7 +159,11 @@ def test_half_precision_raw_values_still_give_orthonormal_rotations() -> None:
 
 @pytest.mark.parametrize(
     ("options", "field"),
-    [({"representation": "quaternion"}, "representation"), ({"nose": 1}, "nose")],
+    [
+        ({"representation": "quaternion"}, "representation"),
+        ({"nose": 1}, "nose"),
+        ({"rotation_gain": float("inf")}, "rotation_gain"),
+    ],
 )
 def test_wrong_option_is_named(options: dict, field: str) -> None:
     with pytest.raises(UserError, match=f"head 'p': options.{field}"):

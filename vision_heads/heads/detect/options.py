@@ -31,13 +31,13 @@ class DetectOptions(BaseModel):
     box_width: Annotated[int, Field(ge=8, le=256)] | None = None
     class_width: Annotated[int, Field(ge=8, le=256)] | None = None
     topk: Annotated[int, Field(ge=1, le=100)] = 10
-    alpha: Annotated[float, Field(ge=0)] = 0.5
-    beta: Annotated[float, Field(ge=0)] = 6.0
-    box_gain: Annotated[float, Field(ge=0)] = 7.5
-    class_gain: Annotated[float, Field(ge=0)] = 0.5
-    dfl_gain: Annotated[float, Field(ge=0)] = 1.5
+    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
+    beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 6.0
+    box_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 7.5
+    class_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
+    dfl_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.5
     nwd: Annotated[float, Field(ge=0, le=1)] = 0.0
-    nwd_constant: Annotated[float, Field(gt=0)] = 12.8
+    nwd_constant: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 12.8
 
 
 Options = TypeVar("Options", bound=DetectOptions)

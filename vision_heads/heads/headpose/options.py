@@ -24,7 +24,7 @@ class HeadPoseOptions(DetectOptions):
     """
 
     representation: Literal["6d", "euler"] = "6d"
-    rotation_gain: Annotated[float, Field(ge=0)] | None = None
+    rotation_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     rotation_width: Annotated[int, Field(ge=8, le=256)] = 32
 
     @property

@@ -1,0 +1,57 @@
+"""The page at the end of a run, which no picture and no missing table may take away."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.training.scenes import square_split  # noqa: E402
+from tests.training.test_trainer import settings  # noqa: E402
+from vision_heads.data.sample import DataSplit  # noqa: E402
+from vision_heads.network import Network, save_network  # noqa: E402
+from vision_heads.spec import HeadSpec, InputSpec, ModelSpec  # noqa: E402
+from vision_heads.training import report  # noqa: E402
+from vision_heads.training.journal import Journal  # noqa: E402
+from vision_heads.training.validate import validate  # noqa: E402
+
+
+def _network(split: DataSplit) -> Network:
+    head = HeadSpec(name="squares", classes=split.names, levels=(2, 3))
+    return Network(ModelSpec(heads=(head,), input=InputSpec(height=64, width=64))).eval()
+
+
+def _broken(folder: Path) -> DataSplit:
+    """Make three pictures, of which the first passes for one until it is read."""
+    split = square_split(folder, 3)
+    split.samples[0].image.write_bytes(b"nothing")
+    return split
+
+
+def test_a_picture_that_cannot_be_read_does_not_cost_the_page(tmp_path, monkeypatch) -> None:
+    """It failed at the very end, after all the epochs: such a picture is always among the worst."""
+    split = replace(_broken(tmp_path / "val"), name="квадраты")
+    monkeypatch.setattr(report, "write_plots", lambda *_: [])
+    write = Path.write_text
+    monkeypatch.setattr(  # a system that does not write UTF-8 by itself
+        Path, "write_text", lambda self, text, encoding="ascii": write(self, text, encoding)
+    )
+    (tmp_path / "plots" / "squares").mkdir(parents=True)
+    (tmp_path / "weights").mkdir()
+    save_network(tmp_path / "weights" / "best.safetensors", _network(split))
+    # Nor is there a results.csv: its owner may remove it, and resume a run that has ended.
+    page = report.write_report(tmp_path, {"squares": split}, {"squares": "coco"}, [])
+    text = page.read_text(encoding="utf-8")
+    assert "1 pictures cannot be read and count as empty: " in text and "квадраты" in text
+    assert text.count("<li>") == 2 and "000.png: " not in text.split("<ol>")[1]
+
+
+def test_validation_says_what_it_could_not_read(tmp_path: Path, capsys) -> None:
+    split = _broken(tmp_path / "val")
+    validate(_network(split), {"squares": split}, settings(), Journal(tmp_path, ["squares"]))
+    said = capsys.readouterr().err
+    assert "squares: 1 pictures cannot be read and count as empty: " in said
+    assert str(split.samples[0].image) in said
