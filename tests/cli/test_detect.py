@@ -221,9 +221,10 @@ def test_the_demo_shows_what_the_model_looks_for(place):
     assert (place / "runs/detect/images/04_group_from_above.jpg").is_file()
 
 
-def test_an_interrupted_run_leaves_a_valid_json_file(place):
-    for number in range(3000):
-        os.link(place / "in" / "sub" / "0.png", place / "in" / f"{number:05}.png")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_a_valid_json_file(place, number):
+    for count in range(3000):
+        os.link(place / "in" / "sub" / "0.png", place / "in" / f"{count:05}.png")
     # A shell that started us in the background may have switched Ctrl-C off.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -241,7 +242,7 @@ def test_an_interrupted_run_leaves_a_valid_json_file(place):
     until = time.monotonic() + 60
     while not (target.exists() and target.stat().st_size > 5000) and time.monotonic() < until:
         time.sleep(0.02)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     message = run.communicate(timeout=30)[1]
     assert run.returncode != 0
     assert "vh: interrupted; results of" in message and "Traceback" not in message

@@ -15,6 +15,7 @@ import typer
 from vision_heads.cli import options as opt
 from vision_heads.cli.places import require_apart
 from vision_heads.cli.progress import progress
+from vision_heads.cli.signals import as_interrupts
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def detect(
     tables["--attention"] = folder / "attention.csv" if attention else None
     read = [*(sources or ()), file, merge_classes]
     require_apart(tables, [*read, *_oddly_named(pictures)])
-    with contextlib.ExitStack() as stack:
+    with as_interrupts(), contextlib.ExitStack() as stack:
         sinks = _open_sinks(stack, folder, saves, json_file, csv_file)
         watch = _open_attention(stack, folder, within) if attention else None
         report = _run(pictures.files, results, [*sinks, watch] if watch else sinks)
