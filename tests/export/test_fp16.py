@@ -11,13 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from vision_heads.errors import UserError
 from vision_heads.export.fp16 import MOVING, network_nodes, to_fp16
-from vision_heads.export.gate_precision import (
-    executed_precision,
-    file_precision,
-    load_model,
-    share_in,
-    tensor_types,
-)
+from vision_heads.export.gate_precision import executed_precision, file_precision, share_in
+from vision_heads.export.onnx_file import load_model, tensor_types
 from vision_heads.runtime.engines import OnnxEngine
 
 DECODING = ("Softmax", "TopK", "ReduceSum", "Sqrt", "Sin", "Cos", "Exp")

@@ -133,6 +133,18 @@ def test_models_say_what_they_run_on(tmp_path):
         open_engine(tmp_path / "m.safetensors", provider="cuda")
 
 
+@pytest.mark.parametrize(("missing", "raised"), [("torch", UserError), (None, ImportError)])
+def test_only_a_missing_package_is_told_to_be_installed(tmp_path, monkeypatch, missing, raised):
+    (tmp_path / "m.safetensors").write_bytes(b"")
+
+    def fail(name):
+        raise ImportError("cannot import name 'x'", name=missing or "vision_heads.network")
+
+    monkeypatch.setattr(engines, "import_module", fail)
+    with pytest.raises(raised):
+        open_engine(tmp_path / "m.safetensors")
+
+
 def test_cores_are_shared_among_calls_on_a_cpu_alone(tmp_path, monkeypatch):
     assert shares_cores(tmp_path / "m.onnx", None) and shares_cores(tmp_path / "m.onnx", "cpu")
     assert not shares_cores(tmp_path / "m.engine", None)

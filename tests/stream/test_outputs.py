@@ -447,6 +447,8 @@ def test_a_webhook_loses_nothing_while_the_receiver_is_down_nor_over_a_restart(t
     _until(lambda: any("takes no events" in line for line in lines))
     output.close()
     assert "5 events wait" in lines[-1]
+    with (tmp_path / "events-00000001.jsonl").open("ab") as file:
+        file.write(b'{"n": 6, "half')  # as a crash leaves it
     receiver = _Receiver(port)
     receiver.answers = [503, 200, 429]
     output = hook(port, tmp_path, lines)
@@ -455,6 +457,7 @@ def test_a_webhook_loses_nothing_while_the_receiver_is_down_nor_over_a_restart(t
     receiver.close()
     assert [record["n"] for record in receiver.got] == [1, 2, 3, 4, 5]
     assert any("5 events of an earlier run" in line for line in lines)
+    assert any("last event was cut off by a crash" in line for line in lines)
     assert any("takes events again" in line for line in lines)
     assert "hidden" not in "".join(lines) + output.name
 

@@ -148,6 +148,7 @@ def test_a_head_from_a_file_of_settings(place, tmp_path) -> None:
         (["--set", "add_to=3"], "add_to"),
         (["--imgsz", "30"], "imgsz"),
         (["--head", "x"], "--head x"),
+        (["--head", "n=detect:demo", "--head", "n=detect:voc"], "--head n: is given twice"),
         (["--head", "x=none.yaml"], r"none\.yaml"),
     ],
 )

@@ -210,7 +210,7 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch, device: str, message: str
 
 
 def test_out_of_memory_says_what_to_change() -> None:
-    from vision_heads.training.trainer import explain_out_of_memory
+    from vision_heads.training.explain import explain_out_of_memory
 
     with (
         pytest.raises(UserError, match="--batch 2 --accumulate 2"),

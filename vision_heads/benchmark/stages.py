@@ -42,6 +42,7 @@ class Contestant:
         engine: the open model.
         request: what is asked of it; holds the batch size.
         feed: its pictures.
+        buffers: network inputs of its size, used again.
     """
 
     name: str

@@ -6,13 +6,18 @@ import contextlib
 import os
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vision_heads.cli import options as opt
+from vision_heads.cli.detect_report import (
+    Report,
+    print_attention,
+    print_report,
+    say_what_is_left_out,
+)
 from vision_heads.cli.places import require_apart
 from vision_heads.cli.progress import progress
 from vision_heads.cli.signals import as_interrupts
@@ -167,7 +172,7 @@ def detect(
     require(attention or within == WITHIN, "--within does nothing without --attention")
     if sources:
         pictures = find_pictures(sources)
-        _say_what_is_left_out(pictures)
+        say_what_is_left_out(pictures)
     file = resolve_weights(weights)
     if not sources:
         pictures = find_pictures(_demo_folders(file))
@@ -203,44 +208,23 @@ def detect(
         sinks = _open_sinks(stack, folder, saves, json_file, csv_file)
         watch = _open_attention(stack, folder, within) if attention else None
         report = _run(pictures.files, results, [*sinks, watch] if watch else sinks)
-    _print_report(report)
+    print_report(report)
     if watch:
-        _print_attention(watch, within, folder)
+        print_attention(watch, within, folder)
     if any(saves.values()):
         typer.echo(f"{'Drawn demo pictures' if demo else 'Saved files'}: {_shown(folder, saves)}")
     if report.failures or pictures.unreadable:
         raise typer.Exit(2)
 
 
-@dataclass(slots=True)
-class _Report:
-    """What came of a run: detections by head and class, and how fast."""
-
-    pictures: int = 0
-    failures: int = 0
-    seconds: float = 0.0
-    counts: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def add(self, result: Result | Failure) -> None:
-        from vision_heads.results import Failure  # noqa: PLC0415
-
-        self.pictures += 1
-        if isinstance(result, Failure):
-            self.failures += 1
-            return
-        for head, found in result.heads.items():
-            for name, number in found.counts().items():
-                self.counts[head, name] = self.counts.get((head, name), 0) + number
-
-
 def _run(
     files: Sequence[PictureFile],
     results: Generator[Result | Failure, None, None],
     sinks: Sequence[Sink],
-) -> _Report:
+) -> Report:
     from vision_heads.results import Failure  # noqa: PLC0415
 
-    report = _Report()
+    report = Report()
     begin = time.perf_counter()
     try:
         with contextlib.closing(results), progress(len(files), "pictures") as step:
@@ -307,52 +291,6 @@ def _open_attention(stack: contextlib.ExitStack, folder: Path, within: float) ->
     sink = AttentionSink(folder / "attention.csv", within)
     stack.callback(sink.close)
     return sink
-
-
-def _print_attention(watch: AttentionSink, within: float, folder: Path) -> None:
-    counts = watch.counts
-    unknown = f", {counts['unknown']} of unknown pose" if counts["unknown"] else ""
-    typer.echo(
-        f"Of {counts['heads']} heads, {counts['camera']} are turned to the camera within "
-        f"{within:g} degrees, {counts['others']} to another head ({counts['pairs']} pairs to each "
-        f"other), {counts['nobody']} elsewhere{unknown}. This is the direction of heads, not of "
-        f"eyes.\nA row a head: {(folder / 'attention.csv').resolve()}"
-    )
-
-
-def _print_report(report: _Report) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    several = len({head for head, _ in report.counts}) > 1
-    table = Table("class", "found", box=None, header_style="bold")
-    table.columns[1].justify = "right"
-    for (head, name), number in sorted(report.counts.items(), key=lambda item: -item[1]):
-        # A class may be called "[stop]" or ":car:", which is no markup here.
-        table.add_row(Text(f"{head}/{name}" if several else name), str(number))
-    console = Console()
-    if report.counts:
-        console.print(table)
-    else:
-        console.print("nothing found")
-    rate = report.pictures / max(report.seconds, 1e-9)
-    console.print(
-        f"{report.pictures} pictures, {report.failures} failed, {report.seconds:.1f} s, "
-        f"{rate:.1f} pictures/s",
-        highlight=False,
-    )
-
-
-def _say_what_is_left_out(pictures: Pictures) -> None:
-    if pictures.skipped:
-        typer.echo(f"vh: left out {pictures.skipped} files that have no picture's suffix", err=True)
-    if pictures.repeated:
-        typer.echo(f"vh: {pictures.repeated} files were named more than once", err=True)
-    for folder in pictures.drawn:
-        typer.echo(f"vh: {folder}: left out, it holds results of vh detect", err=True)
-    for folder in pictures.unreadable:
-        typer.echo(f"vh: {folder}", err=True)
 
 
 def _slicing(size: int | None, overlap: float, merge: str, metric: str) -> Slicing | None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vision_heads.errors import UserError, explain_no_room, require
+from vision_heads.errors import explain_no_room
 
 if TYPE_CHECKING:
     from vision_heads.cli.export_run import Order, Outcome
-    from vision_heads.export.gate import Limits
-    from vision_heads.spec import NmsSpec
+    from vision_heads.network import Network
 
 EXAMPLES = """
 Write weights as files that run without torch, and prove what they are worth.
@@ -231,28 +230,39 @@ def export(
     ] = None,
 ) -> None:
     """See EXAMPLES."""
+    from vision_heads.cli import export_engine  # noqa: PLC0415
+    from vision_heads.cli import export_options as options  # noqa: PLC0415
     from vision_heads.cli import export_run as run  # noqa: PLC0415
     from vision_heads.cli.eval_heads import by_head  # noqa: PLC0415
-    from vision_heads.cli.export_report import report, write_json  # noqa: PLC0415
-    from vision_heads.cli.models import (  # noqa: PLC0415
-        comma_separated,
-        pixels,
-        safetensors_of,
-        torch_module,
-    )
-    from vision_heads.export.formats import METHODS, needs_int8, parse_formats  # noqa: PLC0415
-    from vision_heads.runtime.engines import MAX_THREADS  # noqa: PLC0415
+    from vision_heads.cli.models import comma_separated, pixels, safetensors_of  # noqa: PLC0415
+    from vision_heads.export.formats import parse_formats  # noqa: PLC0415
 
     formats = parse_formats(format or ["onnx"])
-    require(
-        calib_method in METHODS,
-        f"--calib-method {calib_method}: must be {', '.join(METHODS)}",
-    )
-    require((threads or 1) <= MAX_THREADS, f"--threads {threads}: must be at most {MAX_THREADS}")
-    require(not (pictures and data), "--pictures and --data: give one of them")
-    if json_file is not None:  # found out before the work
-        place = json_file.parent.is_dir() and not json_file.is_dir()
-        require(place, f"--json {json_file}: no such folder, or a folder itself")
+    options.check_values(calib_method, threads, pictures, data, json_file)
+    given = {
+        "--heads": heads,
+        "--imgsz": imgsz,
+        "--candidates": candidates,
+        "--nms": nms,
+        "--conf": conf,
+        "--iou": iou,
+        "--max-det": max_det,
+        "--pictures": pictures,
+        "--data": data,
+        "--split": split,
+        "--max-drop": max_drop,
+        "--max-mae-rise": max_mae_rise,
+        "--calib-data": calib_data,
+        "--calib-split": calib_split,
+        "--calib-cache": calib_cache,
+        "--exclude": exclude,
+        "--sensitivity": sensitivity,
+        "--workspace": workspace,
+        "--dla": dla,
+        "--timing-cache": timing_cache,
+        "--json": json_file,
+    }
+    options.refuse_idle(given, formats, nms=nms, gate=gate, data=data, precision=precision)
     settings = {
         "workspace_mib": workspace,
         "dla": dla,
@@ -260,51 +270,8 @@ def export(
         "calibration_cache": calib_cache,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
-    wants = (
-        (nms, "--nms", {"--conf": conf, "--iou": iou, "--max-det": max_det}),
-        (gate, "the gate", {"--max-drop": max_drop, "--max-mae-rise": max_mae_rise}),
-        (data, "--data", {"--split": split}),
-        (
-            "engine" in formats,
-            "--format engine",
-            {
-                "--workspace": workspace,
-                "--dla": dla,
-                "--timing-cache": timing_cache,
-                "--calib-cache": calib_cache,
-            },
-        ),
-        (
-            needs_int8(formats, precision),
-            "INT8",
-            {
-                "--calib-data": calib_data,
-                "--calib-split": calib_split,
-                "--calib-cache": calib_cache,
-                "--exclude": exclude,
-                "--sensitivity": sensitivity,
-            },
-        ),
-    )
-    for wanted, what, options in wants:
-        if not wanted:
-            _refuse_idle(f"of {what}, which is not asked for", options)
-    from vision_heads.cli import export_engine  # noqa: PLC0415
-
     if formats == ("engine",) and Path(model).suffix == ".onnx":
-        of_weights = {
-            "--heads": heads,
-            "--imgsz": imgsz,
-            "--candidates": candidates,
-            "--nms": nms,
-            "--pictures": pictures,
-            "--data": data,
-            "--exclude": exclude,
-            "--sensitivity": sensitivity,
-            "--json": json_file,
-        }
-        given = ", ".join(option for option, value in of_weights.items() if value)
-        require(not given, f"{given}: not for an engine of {model}, only for one of weights")
+        options.refuse_of_weights(given, model)
         export_engine.build(
             Path(model),
             output,
@@ -321,17 +288,13 @@ def export(
     # Shipped weights are not ours to write beside.
     folder = weights.parent if Path(model).suffix else Path()
     stem = "-".join([weights.stem, *(chosen or ())])
-    graph = weights.with_suffix(".onnx")
-    light = formats == ("engine",) and graph.is_file()
-    otherwise = f"; or without it, vh export {graph} --format engine" if light else ""
-    network = torch_module("vision_heads.network", otherwise).load_network(weights)
-    places = run.places_of(formats, output, folder, stem)
+    network = _load(weights, formats)
     order = run.Order(
         network=network,
-        places=places,
+        places=run.places_of(formats, output, folder, stem),
         stem=stem,
         shape=run.Shape(chosen, pixels(imgsz), candidates, batch, dynamic_batch, opset),
-        nms=_nms(conf, iou, max_det) if nms else None,
+        nms=options.make_nms(conf, iou, max_det) if nms else None,
         precision=precision,
         pictures=run.Pictures(
             pictures, by_head("--data", data or ()), split or "val", proof=count, gate=gate_count
@@ -346,17 +309,21 @@ def export(
             sensitivity,
         ),
         engine={**settings, "rebuild": export_engine.command()},
-        limits=_limits(max_drop, max_mae_rise, latency_gate, rounds) if gate else None,
+        limits=options.make_limits(max_drop, max_mae_rise, latency_gate, rounds) if gate else None,
         threads=threads,
     )
-    outcome = _carry_out(order, weights)
-    report(outcome)
-    if json_file is not None:
-        write_json(json_file, outcome, str(weights))
-    if outcome.mistake is not None:
-        raise outcome.mistake
-    if not outcome.passed:
-        raise typer.Exit(1)
+    _tell(_carry_out(order, weights), weights, json_file)
+
+
+def _load(weights: Path, formats: Sequence[str]) -> Network:
+    """Load the weights; without torch, say which way goes without it."""
+    from vision_heads.cli.models import torch_module  # noqa: PLC0415
+
+    graph = weights.with_suffix(".onnx")
+    light = formats == ("engine",) and graph.is_file()
+    otherwise = f"; or without it, vh export {graph} --format engine" if light else ""
+    network: Network = torch_module("vision_heads.network", otherwise).load_network(weights)
+    return network
 
 
 def _carry_out(order: Order, weights: Path) -> Outcome:
@@ -373,31 +340,17 @@ def _carry_out(order: Order, weights: Path) -> Outcome:
         raise typer.Exit(1) from error
 
 
-def _nms(conf: float | None, iou: float | None, max_det: int | None) -> NmsSpec:
-    from vision_heads.spec import NmsSpec  # noqa: PLC0415
+def _tell(outcome: Outcome, weights: Path, json_file: Path | None) -> None:
+    """Report an export; what was refused or could not be made ends the command."""
+    from vision_heads.cli.export_report import report, write_json  # noqa: PLC0415
 
-    require((max_det or 0) <= 30000, f"--max-det {max_det}: must be at most 30000")
-    given = {"conf": conf, "iou": iou, "max_det": max_det}
-    return NmsSpec(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-
-
-def _refuse_idle(why: str, options: Mapping[str, object]) -> None:
-    """Refuse options that would do nothing without being missed; 0 is given, too."""
-    given = ", ".join(
-        option for option, value in options.items() if value is not None and value is not False
-    )
-    require(not given, f"{given}: {why}")
-
-
-def _limits(
-    max_drop: float | None, max_mae_rise: float | None, latency_gate: str, rounds: int
-) -> Limits:
-    from vision_heads.export.gate import LATENCY_GATES, Limits  # noqa: PLC0415
-
-    for name in LATENCY_GATES:
-        if name == latency_gate:
-            return Limits(max_drop, max_mae_rise, name, rounds)
-    raise UserError(f"--latency-gate {latency_gate}: must be {', '.join(LATENCY_GATES)}")
+    report(outcome)
+    if json_file is not None:
+        write_json(json_file, outcome, str(weights))
+    if outcome.mistake is not None:
+        raise outcome.mistake
+    if not outcome.passed:
+        raise typer.Exit(1)
 
 
 def register(app: typer.Typer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,7 +100,7 @@ def add(
     }
     flags: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if head:
-        flags["heads"] = dict(_head(text) for text in head)
+        flags["heads"] = _heads(head)
     add_to = {"branch": branch, "like": like}
     flags |= {"add_to": {k: v for k, v in add_to.items() if v}} if branch or like else {}
     for text in set_ or ():
@@ -115,6 +116,15 @@ def add(
         partial.complete(settings, safetensors_of(str(model)))
     command = "vh " + shlex.join(sys.argv[1:])
     run.start_run(run.Flags(config, settings, out, command, resume=resume, overwrite=overwrite))
+
+
+def _heads(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Parse several; a name that comes twice would leave the first one out."""
+    heads: dict[str, dict[str, Any]] = {}
+    for name, settings in map(_head, texts):
+        require(name not in heads, f"--head {name}: is given twice")
+        heads[name] = settings
+    return heads
 
 
 def _head(text: str) -> tuple[str, dict[str, Any]]:

@@ -134,7 +134,7 @@ def serve(
     """Serve detection over HTTP."""
     # FFmpeg and OpenCV report by themselves, also URLs with passwords; we do, without.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    server, plans = _modules()
+    server, service = _modules()
     token = _token(token_file)
     local = server.is_local(host)
     require(
@@ -145,7 +145,7 @@ def serve(
     opened = server.open_socket(host, port)
     try:
         plan = _plan(
-            plans,
+            service,
             weights,
             source or [],
             token=token,
@@ -172,7 +172,7 @@ def serve(
             threads=threads,
             provider=provider,
         )
-        app = plans.make_app(plan)
+        app = service.make_app(plan)
         typer.echo(f"vh: {plan.name} at {server.address_of(opened)} (Ctrl-C ends it)")
         limits = plan.limits
         connections = limits.watchers + limits.requests + 32
@@ -182,7 +182,7 @@ def serve(
 
 
 def _modules() -> tuple[Any, Any]:
-    """Import what the extra brings."""
+    """Return `serve.server` and `serve.app`, which need what the extra brings."""
     try:
         import python_multipart  # noqa: F401, PLC0415
         import websockets  # noqa: F401, PLC0415
@@ -209,7 +209,7 @@ def _token(file: Path | None) -> str | None:
 
 
 def _plan(
-    plans: Any,
+    service: Any,
     weights: str,
     sources: Sequence[str],
     *,
@@ -231,6 +231,7 @@ def _plan(
 ) -> Plan:
     import cv2  # noqa: PLC0415
 
+    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
     from vision_heads.cli.stream_track import class_names  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
@@ -259,14 +260,14 @@ def _plan(
     engine = open_engine(file, threads=threading.threads, provider=provider)
     for line in describe_run(engine):
         say(line)
-    request = make_request(engine, DecodeOptions(conf, iou), heads=_listed(heads))
+    request = make_request(engine, DecodeOptions(conf, iou), heads=comma_separated(heads))
     analytics = _analytics(track, shapes, class_names(engine.spec, request))
     if videos and analytics and analytics.settings.shapes:
         for line in analytics.settings.shapes.strangers([spec.name for spec in videos]):
             say(f"{shapes}: {line}")
-    return plans.Plan(  # type: ignore[no-any-return]
+    return service.Plan(  # type: ignore[no-any-return]
         engine,
-        plans.model_name(str(file)),
+        service.model_name(str(file)),
         sources=videos,
         token=token,
         hosts=hosts,
@@ -300,9 +301,3 @@ def _analytics(
         shapes = read_shapes(file)
         shapes.check(classes, str(file))
     return make_hooks(AnalyticsSettings(track=TrackSettings(kind=track), shapes=shapes))
-
-
-def _listed(text: str | None) -> list[str] | None:
-    if text is None:
-        return None
-    return [part.strip() for part in text.split(",") if part.strip()]

@@ -220,7 +220,16 @@ def stream(
         for line in analytics.settings.shapes.strangers([spec.name for spec in found]):
             say(f"{shapes}: {line}")
     plan = OutputPlan(
-        *(video, jsonl, csv, mot, events, snapshots, webhook or (), spool, append, stats),
+        video=video,
+        jsonl=jsonl,
+        csv=csv,
+        mot=mot,
+        events=events,
+        snapshots=snapshots,
+        webhooks=webhook or (),
+        spool=spool,
+        append=append,
+        stats=stats,
         inputs=[file, *_lists(sources), *([shapes] if shapes else [])],
     )
     window = Windows() if show else None

@@ -9,13 +9,16 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
 from vision_heads.spec import NmsSpec
+
+if TYPE_CHECKING:
+    from vision_heads.export.calibration import Method
 
 FORMATS = ("onnx", "onnx-fp16", "onnx-int8", "engine", "openvino", "triton")
 
@@ -34,7 +37,6 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": 
 CHOICE = {"engine": ("fp16", "fp32", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}
 """Precisions of the formats that have several, the usual one first."""
 
-Method = Literal["minmax", "entropy", "percentile"]
 METHODS: tuple[Method, ...] = ("minmax", "entropy", "percentile")
 
 NAMED = 3

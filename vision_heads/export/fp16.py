@@ -22,13 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
-from vision_heads.export.gate_precision import (
-    MATRIX,
-    file_precision,
-    float_tensors,
-    load_model,
-    save_model,
-)
+from vision_heads.export.gate_precision import MATRIX, file_precision
+from vision_heads.export.onnx_file import float_tensors, load_model, save_model
 
 MOVING = frozenset(
     {

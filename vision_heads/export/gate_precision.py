@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vision_heads.errors import UserError, require
+from vision_heads.errors import UserError
+from vision_heads.export.onnx_file import load_model, tensor_types
 
 Precision = dict[str, dict[str, int]]
 """Number of nodes by layer type (operator) and by precision: float32, float16, int8, ..."""
@@ -35,60 +36,6 @@ _QUANTIZED = {
     "QGemm": "Gemm",
 }
 _TYPES = {"float": "float32", "uint8": "int8", "float16": "float16", "bfloat16": "bfloat16"}
-
-
-def load_model(path: Path) -> Any:
-    """Read an ONNX file by the onnx package.
-
-    Raises:
-        UserError: onnx is not installed, or the file is none of its.
-    """
-    onnx = onnx_package()
-    require(path.is_file(), f"{path}: no such file")
-    try:
-        return onnx.load(str(path))
-    except Exception as error:  # protobuf's exceptions are of its implementation
-        raise UserError(f"{path}: not a readable ONNX file ({error})") from error
-
-
-def save_model(model: Any, path: Path) -> None:
-    """Check a model fully and write it."""
-    onnx = onnx_package()
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(path))
-
-
-def onnx_package() -> Any:
-    """Import onnx; `UserError` says what to install when it is missing."""
-    try:
-        import onnx  # noqa: PLC0415
-    except ImportError as error:
-        raise UserError('this needs onnx: pip install "vision-heads[export]"') from error
-    return onnx
-
-
-def tensor_types(model: Any, where: str) -> dict[str, str]:
-    """Return the element type of every tensor of a graph, e.g. "float32", "int64".
-
-    Raises:
-        UserError: the graph contradicts itself.
-    """
-    onnx = onnx_package()
-    try:
-        graph = onnx.shape_inference.infer_shapes(model, strict_mode=False).graph
-    except Exception as error:  # onnx's own exceptions share no base class
-        raise UserError(f"{where}: not a sound ONNX graph ({error})") from error
-    kinds = {
-        value.name: value.type.tensor_type.elem_type
-        for value in (*graph.input, *graph.value_info, *graph.output)
-    }
-    kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
-    return {name: _name(kind) for name, kind in kinds.items() if kind}
-
-
-def float_tensors(model: Any, where: str) -> set[str]:
-    """Return the names of a graph's float32 tensors and constants."""
-    return {name for name, kind in tensor_types(model, where).items() if kind == "float32"}
 
 
 def file_precision(path: Path) -> Precision:
@@ -207,12 +154,6 @@ def describe(precision: Precision) -> str:
             by_kind[kind].append(f"{count} {layer}")
     order = sorted(by_kind, key=lambda kind: -len(by_kind[kind]))
     return "; ".join(f"{kind}: {', '.join(by_kind[kind])}" for kind in order)
-
-
-def _name(kind: int) -> str:
-    onnx = onnx_package()
-    name: str = onnx.TensorProto.DataType.Name(kind).lower()
-    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _plain(counts: Mapping[str, Counter[str]]) -> Precision:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import require
-from vision_heads.export.gate_precision import load_model, save_model
+from vision_heads.export.onnx_file import load_model, save_model
 from vision_heads.heads.base import DecodeOptions, kind_of
 from vision_heads.results import Detections
 from vision_heads.runtime.engines import open_engine

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import require
-from vision_heads.export.gate_precision import load_model
+from vision_heads.export.onnx_file import load_model
 from vision_heads.spec import METADATA_KEY
 
 QUANTIZED = ("Conv", "Sigmoid", "Mul", "Add", "Relu", "Clip", "Concat", "Resize", "MaxPool")

@@ -13,12 +13,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-def xywh_to_xyxy(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Corner and size (x, y, width, height) to corners; any float type, kept."""
-    boxes = np.asarray(boxes).reshape(-1, 4)
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-
-
 def xyxy_to_xywh(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
     """Corners to corner and size (x, y, width, height); any float type, kept."""
     boxes = np.asarray(boxes).reshape(-1, 4)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Color = tuple[int, int, int]
+from vision_heads.media.colors import Color
 
 NOSE: Color = (255, 200, 86)
 SIDE: Color = (60, 90, 255)

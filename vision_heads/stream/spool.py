@@ -34,6 +34,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.torn = 0
+        """Records that a crash had cut off."""
         self._change = threading.Condition()
         with named_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

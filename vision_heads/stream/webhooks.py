@@ -67,6 +67,8 @@ class Webhook:
         self._url, self._headers = _without_user(url)
         self._snapshots, self._report, self._timeout = snapshots, report, timeout
         self._spool = Spool(folder)
+        if self._spool.torn:
+            report(f"{self.name}: {folder}: the last event was cut off by a crash and is left out")
         if len(self._spool):
             report(f"{self.name}: {len(self._spool)} events of an earlier run are sent first")
         self.delivered = self.refused = 0

@@ -111,7 +111,8 @@ class OptimizerConfig(_Strict):
         final: last learning rate as a fraction of the peak; the way there is a cosine.
         momentum: of SGD and Muon, or AdamW's first beta.
         weight_decay: on convolution weights only.
-        warmup_epochs: linear from 0 to the peak; at least `warmup_steps` steps.
+        warmup_epochs: linear from 0 to the peak.
+        warmup_steps: least length of that, where epochs are short.
         clip: largest norm of the gradient, 0 for no clipping.
     """
 

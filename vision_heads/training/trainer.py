@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from vision_heads.training.conflict import gradient_cosines
 from vision_heads.training.describe import build_spec
 from vision_heads.training.devices import make_accelerator
 from vision_heads.training.distillation import Teachers
+from vision_heads.training.explain import explain_lone_values, explain_out_of_memory
 from vision_heads.training.freezing import Freezing, settle
 from vision_heads.training.init import initialise
 from vision_heads.training.journal import Journal
@@ -382,31 +383,3 @@ def _freeze_batch_norm(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-
-
-@contextmanager
-def explain_out_of_memory(config: TrainConfig) -> Iterator[None]:
-    """Turn the GPU's out-of-memory error into what to change."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        half = max(1, config.batch // 2)
-        raise UserError(
-            f"the GPU's memory does not hold batch {config.batch} at "
-            f"{config.imgsz[0]}x{config.imgsz[1]}; try --batch {half} --accumulate "
-            f"{config.accumulate * 2}, a smaller --imgsz, or --amp bf16"
-        ) from error
-
-
-@contextmanager
-def explain_lone_values(config: TrainConfig) -> Iterator[None]:
-    """Turn batch norm's error over a single cell of a single picture into what to change."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise UserError(
-            f"imgsz: {config.imgsz[0]}x{config.imgsz[1]} is too small for batch norm: P5 is one "
-            "cell there, and a head had one picture in a batch; take a larger one"
-        ) from error
