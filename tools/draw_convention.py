@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.data.synthetic.head_looks import draw_look
-from vision_heads.data.synthetic.heads import Person, render_people
+from vision_heads.data.synthetic.heads import render_people
+from vision_heads.data.synthetic.people import Person
 from vision_heads.geometry.rotations import from_euler
 from vision_heads.media.draw import contact_sheet, draw_axes
 

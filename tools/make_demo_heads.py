@@ -11,7 +11,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from vision_heads.data.synthetic.heads import HEAD_NAMES, Group, render_heads
+from vision_heads.data.synthetic.heads import HEAD_NAMES, render_heads
+from vision_heads.data.synthetic.people import Group
 from vision_heads.data.synthetic.write import save_scene, write_coco
 
 FOLDER = Path(__file__).resolve().parent.parent / "datasets" / "demo-heads"

@@ -10,13 +10,8 @@ from vision_heads.data.card import load_split
 from vision_heads.data.synthetic import GROUPS, render_heads, synthetic_split
 from vision_heads.data.synthetic.head_looks import draw_look
 from vision_heads.data.synthetic.head_shape import HEAD
-from vision_heads.data.synthetic.heads import (
-    Person,
-    person_meshes,
-    render_people,
-    turn_x,
-    turn_y,
-)
+from vision_heads.data.synthetic.heads import person_meshes, render_people
+from vision_heads.data.synthetic.people import OVER, Person, turn_x, turn_y
 from vision_heads.data.synthetic.surface import paint
 from vision_heads.errors import UserError
 from vision_heads.geometry.rotations import (
@@ -128,6 +123,32 @@ def test_mirroring_the_picture_is_mirroring_the_head(angles: tuple) -> None:
     flipped = silhouette(one)[:, ::-1]
     assert overlap(flipped, silhouette(other)) > 0.97
     assert overlap(flipped, silhouette(one)) < 0.97
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (20, 70, 10), (-15, 150, -40)])
+def test_places_on_a_head_and_where_they_are_seen_give_its_rotation(angles: tuple) -> None:
+    one, other = person(from_euler(angles)), person(np.eye(3), x=260, size=70, seed=3)
+    scene = render_people([one, other], 320, 240, np.random.default_rng(0), surface=True)
+    surface = scene.surface
+    assert surface is not None and surface.owner.shape == (240 * OVER, 320 * OVER)
+    row = int(scene.boxes[:, 0].argmin())
+    y, x = np.nonzero(surface.owner == row)
+    box = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1]) / OVER
+    np.testing.assert_allclose(scene.boxes[row], box)
+    # From so far away a pixel is a linear function of the place: two rows of the rotation.
+    places = surface.places[y, x]
+    seen = (np.stack([x, y], 1) + 0.5) / OVER - (one.x, one.y)
+    rows = np.linalg.lstsq(places, seen, rcond=None)[0].T / one.size
+    np.testing.assert_allclose(rows, one.rotation[:2], atol=1e-3)
+    depth = places @ one.rotation[2]
+    assert depth.max() > 0.2  # the near side, not the far one
+    assert np.isnan(surface.places[surface.owner < 0]).any()
+    assert np.isfinite(surface.places[surface.owner >= 0]).all()
+
+
+def test_asking_for_the_surface_changes_no_picture() -> None:
+    plain, more = render_heads(5, 160, 96), render_heads(5, 160, 96, surface=True)
+    assert plain.surface is None and np.array_equal(plain.image, more.image)
 
 
 def test_the_turns_are_those_of_the_convention() -> None:

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from tools.bench.network import open_session, race
 from tools.bench.shared import in_turns, median, print_table, two_cores
-from vision_heads.data.synthetic.heads import Person, draw_people, render_people
+from vision_heads.data.synthetic.heads import render_people
+from vision_heads.data.synthetic.people import Person, draw_people
 from vision_heads.runtime.engines import OnnxEngine
 from vision_heads.runtime.predictor import Predictor
 from vision_heads.spec import HeadSpec, ModelSpec

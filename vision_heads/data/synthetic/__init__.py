@@ -15,7 +15,8 @@ Figures measured on these pictures say nothing about real ones.
 from __future__ import annotations
 
 from vision_heads.data.formats.visdrone import NAMES
-from vision_heads.data.synthetic.heads import GROUPS, Group, HeadScene, render_heads
+from vision_heads.data.synthetic.heads import HeadScene, render_heads
+from vision_heads.data.synthetic.people import GROUPS, Group
 from vision_heads.data.synthetic.plan import KINDS, Kind
 from vision_heads.data.synthetic.scene import Scene, View, render_clip, render_scene
 from vision_heads.data.synthetic.write import CATEGORY_IDS, synthetic_split

@@ -8,7 +8,6 @@ relative to the line of sight to that head.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 
 from vision_heads.data.sample import REGION
 from vision_heads.data.synthetic.backdrop import paint_backdrop, through_lens
-from vision_heads.data.synthetic.head_looks import Look, draw_look
 from vision_heads.data.synthetic.head_shape import (
     BODY,
     HEAD,
@@ -25,50 +23,31 @@ from vision_heads.data.synthetic.head_shape import (
     fall_meshes,
     head_mesh,
 )
+from vision_heads.data.synthetic.people import GROUPS, OVER, Group, Person, draw_people
 from vision_heads.data.synthetic.surface import Floats, Fragment, Mesh, paint
 from vision_heads.errors import require
 
-Group = Literal["portrait", "few", "group", "rows", "crowd"]
-GROUPS: tuple[Group, ...] = get_args(Group)
-"""How many people, how near: one, 2 to 4, 4 to 12, 12 to 40 in rows, 20 to 60 at random."""
 HEAD_NAMES = ("head",)
 
-OVER = 2
-"""Sub-pixels a side of each pixel."""
 _LEAST_VISIBLE = 0.35
 """Share of a head's pixels that must be visible; less: an area that is not judged."""
 _LEAST_SIDE = 5.0
 """Pixels; smaller heads are not judged either."""
-_SIZES: dict[Group, tuple[float, float]] = {
-    "portrait": (0.3, 0.62),
-    "few": (0.16, 0.42),
-    "group": (0.09, 0.22),
-    "rows": (0.045, 0.15),
-    "crowd": (0.036, 0.1),
-}
-"""Head heights as shares of the picture's height."""
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    """One person in the picture.
+@dataclass(slots=True)
+class Surface:
+    """What each sub-pixel shows of which head; `OVER` sub-pixels a side of each pixel.
 
     Attributes:
-        x, y: middle of the head, pixels.
-        size: height of an upright head, pixels.
-        rotation: (3, 3) of the head, image axes.
-        body: (3, 3) of the shoulders.
-        distance: of the camera in head heights, for perspective within the head.
-        look: who it is.
+        owner: (OVER * H, OVER * W) int32, row of the head in the scene's boxes; -1 off heads.
+        places: (OVER * H, OVER * W, 3) float32, the point that is seen in that head's own axes, in
+            head heights from its middle (normalised object coordinates, arXiv 1901.02970); NaN
+            where there is no head.
     """
 
-    x: float
-    y: float
-    size: float
-    rotation: NDArray[np.float64]
-    body: NDArray[np.float64]
-    distance: float
-    look: Look
+    owner: NDArray[np.int32]
+    places: NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -84,6 +63,7 @@ class HeadScene:
         ignore_boxes: (K, 4) of heads that are mostly hidden or too small to judge.
         ignore_labels: (K,) `REGION`.
         kind: the group that was drawn.
+        surface: what each sub-pixel shows, if it was asked for.
     """
 
     image: NDArray[np.uint8]
@@ -93,6 +73,7 @@ class HeadScene:
     ignore_boxes: NDArray[np.float32]
     ignore_labels: NDArray[np.int64]
     kind: str
+    surface: Surface | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +96,12 @@ class Light:
 
 
 def render_heads(
-    seed: int, width: int = 640, height: int = 360, *, group: Group | None = None
+    seed: int,
+    width: int = 640,
+    height: int = 360,
+    *,
+    group: Group | None = None,
+    surface: bool = False,
 ) -> HeadScene:
     """Render a picture of people; a pure function of its arguments.
 
@@ -123,6 +109,7 @@ def render_heads(
         seed: 0 or more.
         width, height: pixels, 64..4096.
         group: how many people; drawn when None.
+        surface: tell also what each sub-pixel shows of a head.
 
     Raises:
         UserError: a value is out of range.
@@ -135,11 +122,17 @@ def render_heads(
     drawn = GROUPS[int(rng.choice(5, p=[0.16, 0.26, 0.26, 0.16, 0.16]))]
     chosen = group or drawn
     people = draw_people(chosen, width, height, rng)
-    return render_people(people, width, height, rng, chosen)
+    return render_people(people, width, height, rng, chosen, surface=surface)
 
 
 def render_people(
-    people: list[Person], width: int, height: int, rng: np.random.Generator, kind: str = "given"
+    people: list[Person],
+    width: int,
+    height: int,
+    rng: np.random.Generator,
+    kind: str = "given",
+    *,
+    surface: bool = False,
 ) -> HeadScene:
     """Render given people, the smallest first: who is larger is nearer.
 
@@ -148,92 +141,21 @@ def render_people(
         width, height: of the picture in pixels.
         rng: decides background, light and lens.
         kind: noted in the result.
+        surface: tell also what each sub-pixel shows of a head.
     """
     canvas = paint_backdrop(width * OVER, height * OVER, rng)
     owner = np.full(canvas.shape[:2], -1, np.int32)
+    places = np.full(canvas.shape, np.nan, np.float32) if surface else None
     light = _draw_light(rng)
     order = sorted(range(len(people)), key=lambda index: people[index].size)
     painted = [
-        _paint_person(canvas, owner, people[index], number, light)
+        _paint_person(canvas, owner, places, people[index], number, light)
         for number, index in enumerate(order)
     ]
     image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     smallest = min((person.size for person in people), default=100.0)
     image = through_lens(np.asarray(image, np.uint8), rng, smallest)
-    return _label(image, owner, [people[index] for index in order], painted, kind)
-
-
-def draw_people(group: Group, width: int, height: int, rng: np.random.Generator) -> list[Person]:
-    """Place people in the picture, their heads apart enough to be seen."""
-    low, high = _SIZES[group]
-    count = {
-        "portrait": 1,
-        "few": int(rng.integers(2, 5)),
-        "group": int(rng.integers(4, 13)),
-        "rows": int(rng.integers(12, 41)),
-        "crowd": int(rng.integers(20, 61)),
-    }[group]
-    # Often at eye level, else from above: feet are farther away than heads.
-    tilt = np.radians(rng.normal(0, 5) + (rng.uniform(0, 45) if rng.uniform() < 0.35 else 0))
-    common = rng.uniform(-180, 180) if rng.uniform() < 0.5 else None
-    people: list[Person] = []
-    for _ in range(count * 6):
-        if len(people) == count:
-            break
-        share = rng.uniform()
-        size = height * (low * (high / low) ** share)
-        x = rng.uniform(0.02, 0.98) * width
-        if group == "portrait":
-            x = rng.normal(0.5, 0.12) * width
-        # On level ground, who is nearer is larger and lower in the picture.
-        y = height * float(np.clip(0.2 + 0.45 * share + rng.normal(0, 0.08), 0.02, 0.9))
-        if group == "rows":
-            row = round(share * 5) / 5
-            size = height * (low * (high / low) ** row) * rng.normal(1, 0.06)
-            y = height * (0.16 + 0.66 * row + rng.normal(0, 0.012))
-        if any(np.hypot(x - p.x, y - p.y) < 0.62 * (size + p.size) / 1.6 for p in people):
-            continue
-        people.append(_draw_person((x, y), float(size), float(tilt), common, rng))
-    return people
-
-
-def _draw_person(
-    place: tuple[float, float],
-    size: float,
-    tilt: float,
-    common: float | None,
-    rng: np.random.Generator,
-) -> Person:
-    """Turn a person anyhow: mostly upright, about any yaw, seen from a tilted camera."""
-    yaw = rng.uniform(-180, 180) if common is None else common + rng.normal(0, 35)
-    pitch, roll = rng.normal(0, 14), rng.normal(0, 9)
-    if rng.uniform() < 0.12:
-        pitch, roll = rng.uniform(-60, 60), rng.uniform(-50, 50)
-    camera = turn_x(-tilt)
-    body = camera @ turn_y(np.radians(-yaw + rng.normal(0, 25)))
-    rotation = camera @ turn_y(np.radians(-yaw)) @ turn_x(np.radians(pitch))
-    rotation = rotation @ turn_z(np.radians(roll))
-    return Person(
-        *place, size, rotation, body, float(rng.uniform(4, 18)), draw_look(rng, size * OVER)
-    )
-
-
-def turn_x(angle: float) -> NDArray[np.float64]:
-    """Return the rotation about x by radians; positive turns the nose up."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-
-
-def turn_y(angle: float) -> NDArray[np.float64]:
-    """Return the rotation about y by radians; positive turns the nose to the right."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-
-
-def turn_z(angle: float) -> NDArray[np.float64]:
-    """Return the rotation about z by radians, clockwise as seen."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    return _label(image, owner, places, [people[index] for index in order], painted, kind)
 
 
 def _draw_light(rng: np.random.Generator) -> Light:
@@ -266,6 +188,7 @@ def person_meshes(person: Person) -> list[Mesh]:
 def _paint_person(
     canvas: NDArray[np.uint8],
     owner: NDArray[np.int32],
+    places: NDArray[np.float32] | None,
     person: Person,
     number: int,
     light: Light,
@@ -280,16 +203,33 @@ def _paint_person(
     color = _shade(fragment, shown, person, light)
     canvas[rows, columns][shown] = color
     owner[rows, columns][shown] = np.where(fragment.tags[shown] == HEAD, number, -1)
+    if places is not None:
+        places[rows, columns][shown] = _on_head(fragment, shown, person)
     return Painted(rows, columns, int((fragment.tags == HEAD).sum()))
+
+
+def _on_head(fragment: Fragment, shown: NDArray[np.bool_], person: Person) -> Floats:
+    """Return (S, 3), the place on the head that each shown sub-pixel sees; NaN off the head."""
+    y, x = np.nonzero(shown)
+    z = fragment.depth[shown]
+    seen = np.stack([x + fragment.left, y + fragment.top], 1) + 0.5
+    seen = (seen - np.array([person.x, person.y]) * OVER) / _scale(z[:, None], person)
+    places = np.concatenate([seen, z[:, None]], 1) @ person.rotation
+    places[fragment.tags[shown] != HEAD] = np.nan
+    return np.asarray(places, np.float32)
 
 
 def _project(points: Floats, person: Person) -> Floats:
     """Points (V, 3) in head heights to sub-pixels (V, 2)."""
-    # Nothing comes nearer than a quarter of the way to the camera.
-    away = np.maximum(person.distance - points[:, 2:], 0.75 * person.distance)
-    scale = person.size * OVER * person.distance / away
-    flat = points[:, :2] * scale + np.array([person.x, person.y]) * OVER
+    flat = points[:, :2] * _scale(points[:, 2:], person) + np.array([person.x, person.y]) * OVER
     return np.asarray(flat, np.float32)
+
+
+def _scale(depth: Floats, person: Person) -> Floats:
+    """Return the sub-pixels of a head height at each depth, head heights towards the viewer."""
+    # Nothing comes nearer than a quarter of the way to the camera.
+    away = np.maximum(person.distance - depth, 0.75 * person.distance)
+    return np.asarray(person.size * OVER * person.distance / away)
 
 
 def _shade(
@@ -331,11 +271,15 @@ def _shade(
 def _label(
     image: NDArray[np.uint8],
     owner: NDArray[np.int32],
+    places: NDArray[np.float32] | None,
     people: list[Person],
     painted: list[Painted],
     kind: str,
 ) -> HeadScene:
-    boxes, rotations, aside = [], [], []
+    boxes: list[Floats] = []
+    rotations: list[Floats] = []
+    aside: list[Floats] = []
+    rows = np.full(len(people) + 1, -1, np.int32)  # the last is for no head
     for number, (person, place) in enumerate(zip(people, painted, strict=True)):
         y, x = np.nonzero(owner[place.rows, place.columns] == number)
         if not len(x):
@@ -346,6 +290,7 @@ def _label(
         if visible < _LEAST_VISIBLE or min(box[2:] - box[:2]) < _LEAST_SIDE:
             aside.append(box)
         else:
+            rows[number] = len(boxes)
             boxes.append(box)
             rotations.append(person.rotation)
     return HeadScene(
@@ -356,4 +301,5 @@ def _label(
         np.array(aside, np.float32).reshape(-1, 4),
         np.full(len(aside), REGION, np.int64),
         kind,
+        None if places is None else Surface(rows[owner], places),
     )

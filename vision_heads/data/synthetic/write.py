@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from vision_heads.data.formats.visdrone import NAMES
 from vision_heads.data.sample import DataSplit, Sample
-from vision_heads.data.synthetic.heads import HEAD_NAMES, Group, render_heads
+from vision_heads.data.synthetic.heads import HEAD_NAMES, render_heads
+from vision_heads.data.synthetic.people import Group
 from vision_heads.data.synthetic.plan import Kind
 from vision_heads.data.synthetic.scene import View, render_scene
 from vision_heads.errors import UserError, require
