@@ -172,10 +172,9 @@ class Share:
             parameter.grad = part.view_as(parameter).clone()
 
 
-def crops_forever(args: argparse.Namespace, rank: int) -> Iterator[tuple[Heads, int]]:
+def crops_forever(scenes: Crops, faces: Crops, seed: int, rank: int) -> Iterator[tuple[Heads, int]]:
     """Yield augmented crops and how many lie in a row; all processes draw the same sizes."""
-    scenes, faces = Crops.load(args.crops), Crops.load([args.faces])
-    plan, rng = np.random.default_rng(args.seed), np.random.default_rng([args.seed, rank])
+    plan, rng = np.random.default_rng(seed), np.random.default_rng([seed, rank])
     shares = [share for share, _, _ in SIZES.values()]
     while True:
         side = list(SIZES)[plan.choice(len(SIZES), p=shares)]
@@ -283,7 +282,9 @@ def train(config: TrainConfig, args: argparse.Namespace, share: Share) -> None:
     split = join_parts(read_parts(head.data, head.train, config))
     run, end = Run(config, started(config, {name: split}), args, share), 60 * args.minutes
     torch.manual_seed(args.seed * 100 + share.rank)
-    crops, pictures = crops_forever(args, share.rank), pictures_forever(config, split, args, share)
+    scenes, faces = Crops.load(args.crops), Crops.load([args.faces])
+    crops = crops_forever(scenes, faces, args.seed, share.rank)
+    pictures = pictures_forever(config, split, args, share)
     spent, steps = [0.0, 0.0], [0, 0]
     said = saved = 0.0
     start = time.monotonic()
