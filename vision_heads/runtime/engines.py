@@ -214,7 +214,7 @@ def open_engine(
     try:
         module = import_module("vision_heads.torch_engine")
     except ImportError as error:
-        if (error.name or "vision_heads").partition(".")[0] == "vision_heads":
+        if (error.name or "").partition(".")[0] == "vision_heads":
             raise  # a fault of ours, which no install would mend
         raise UserError(
             f'{file}: needs torch: pip install "vision-heads[train]", or use a .onnx file'
