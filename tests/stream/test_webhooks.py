@@ -1,0 +1,220 @@
+"""Events on their way to a receiver: the spool on the disk, and the webhook that empties it."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.stream.test_outputs import full, seen
+from vision_heads.errors import UserError
+from vision_heads.stream.seen import Event
+from vision_heads.stream.spool import Spool
+from vision_heads.stream.webhooks import Webhook
+
+
+def test_a_spool_gives_out_everything_once_over_restarts(tmp_path, monkeypatch):
+    monkeypatch.setattr("vision_heads.stream.spool.SEGMENT", 200)
+    chance, given, number = random.Random(0), [], 0
+    for _ in range(20):
+        spool = Spool(tmp_path)
+        for _ in range(chance.randrange(12)):
+            spool.append({"n": number})
+            number += 1
+        for _ in range(chance.randrange(12)):
+            record = spool.first()
+            if record is not None:
+                given.append(record["n"])
+                spool.taken()
+        assert len(spool) == number - len(given)
+        spool.close()
+    spool = Spool(tmp_path)
+    while (record := spool.first()) is not None:
+        given.append(record["n"])
+        spool.taken()
+    assert given == list(range(number)) and number > 60
+    assert len(list(tmp_path.glob("events-*"))) == 1  # what was delivered takes no room
+
+
+def test_a_spool_mends_a_line_that_a_crash_tore(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append({"n": 1})
+    spool.close()
+    with (tmp_path / "events-00000001.jsonl").open("ab") as file:
+        file.write(b'{"n": 2, "half')
+    spool = Spool(tmp_path)
+    assert spool.torn == 1 and len(spool) == 1
+    spool.append({"n": 3})
+    assert [spool.first(), spool.taken(), spool.first()] == [{"n": 1}, None, {"n": 3}]
+
+
+def test_a_spool_whose_events_somebody_deleted_begins_anew(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append({"n": 1})
+    spool.first()
+    spool.taken()
+    spool.close()
+    (tmp_path / "events-00000001.jsonl").unlink()
+    spool = Spool(tmp_path)
+    spool.append({"n": 2})
+    assert len(spool) == 1 and spool.first() == {"n": 2}
+    spool.close()
+
+
+def test_a_spool_that_is_deleted_while_it_is_used_goes_on(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    for number in range(3):
+        spool.append({"n": number})
+    spool.first()
+    spool.taken()
+    shutil.rmtree(tmp_path / "spool")
+    assert spool.first() is None and len(spool) == 0
+    spool.append({"n": 3})
+    assert len(spool) == 1 and spool.first() == {"n": 3}
+    spool.taken()
+    assert spool.first() is None and len(spool) == 0
+    spool.close()
+
+
+def test_a_spool_belongs_to_one_program_and_can_be_full(tmp_path):
+    pytest.importorskip("fcntl")
+    spool = Spool(tmp_path / "s")
+    with pytest.raises(UserError, match="another program uses this spool"):
+        Spool(tmp_path / "s")
+    full(tmp_path / "s", "events-00000001.jsonl")
+    with pytest.raises(UserError, match="cannot be written: No space left"):
+        spool.append({"n": 1})
+
+
+class _Receiver:
+    """A receiver that can be away; answers as told."""
+
+    def __init__(self, port=0):
+        self.got, self.answers, self.headers = [], [], []
+        self.body, self.released = b"", threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                code = outer.answers.pop(0) if outer.answers else 200
+                outer.headers.append(self.headers)
+                if code == 200:
+                    outer.got.append(body)
+                self.send_response(code)
+                if code == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+                if outer.body:  # that never ends
+                    self.wfile.write(outer.body)
+                    outer.released.wait(10)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def hook(port, folder, lines, **more):
+    url = f"http://me:hidden@127.0.0.1:{port}/in?token=hidden"
+    return Webhook(url, folder, report=lines.append, first=0.02, most=0.05, timeout=2, **more)
+
+
+def test_a_webhook_loses_nothing_while_the_receiver_is_down_nor_over_a_restart(tmp_path):
+    receiver, lines = _Receiver(), []
+    port = receiver.port
+    output = hook(port, tmp_path, lines, snapshots=True)
+    shot = seen(3)
+    output.event(Event.at("e", shot.frame, data={"n": 0}), shot.frame.image)
+    _until(lambda: len(receiver.got) == 1)
+    assert receiver.got[0]["n"] == 0 and receiver.got[0]["snapshot"].startswith("gate/00000003-e-")
+    assert receiver.headers[0]["Authorization"] == "Basic bWU6aGlkZGVu"
+    receiver.close()
+    for number in range(1, 6):
+        output.event(Event("e", "gate", data={"n": number}), None)
+    _until(lambda: any("takes no events" in line for line in lines))
+    output.close()
+    assert "5 events wait" in lines[-1]
+    with (tmp_path / "events-00000001.jsonl").open("ab") as file:
+        file.write(b'{"n": 6, "half')  # as a crash leaves it
+    receiver = _Receiver(port)
+    receiver.answers = [503, 200, 429]
+    output = hook(port, tmp_path, lines)
+    _until(lambda: len(receiver.got) == 5)
+    output.close()
+    receiver.close()
+    assert [record["n"] for record in receiver.got] == [1, 2, 3, 4, 5]
+    assert any("5 events of an earlier run" in line for line in lines)
+    assert any("last event was cut off by a crash" in line for line in lines)
+    assert any("takes events again" in line for line in lines)
+    assert "hidden" not in "".join(lines) + output.name
+
+
+def test_what_a_receiver_refuses_for_good_is_kept_and_the_next_goes_on(tmp_path):
+    receiver, lines = _Receiver(), []
+    receiver.answers = [400, 302]
+    output = hook(receiver.port, tmp_path, lines)
+    for number in range(3):
+        output.event(Event("e", "gate", data={"n": number}), None)
+    _until(lambda: receiver.got)
+    output.close()
+    receiver.close()
+    assert [record["n"] for record in receiver.got] == [2]
+    kept = [json.loads(line)["n"] for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
+    assert kept == [0, 1] and sum("answers with 400" in line for line in lines) == 1
+
+
+def test_an_event_counts_as_taken_by_the_status_alone(tmp_path):
+    receiver, lines = _Receiver(), []
+    receiver.body = b"ok"
+    output = Webhook(f"http://127.0.0.1:{receiver.port}", tmp_path, report=lines.append, timeout=1)
+    for number in range(3):
+        output.event(Event("e", "gate", data={"n": number}), None)
+    _until(lambda: output.delivered == 3 or lines)
+    receiver.released.set()
+    output.close()
+    receiver.close()
+    assert [record["n"] for record in receiver.got] == [0, 1, 2] and not lines
+
+
+def test_webhooks_are_http(tmp_path):
+    with pytest.raises(UserError, match="webhooks are http or https"):
+        Webhook("ftp://u:pw@x", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://[::1/hidden", "http://[::1: the host or port"),
+        ("http://me:hidden@h:abc/x", "http://h:abc: the host or port"),
+        ("http://hooks..example.org/hidden", "http://hooks..example.org: the host or port"),
+        (f"http://{'a' * 64}.org/hidden", "the host or port"),
+        ("http:///hidden", "names no host"),
+        ("http://h/hidd\u00e4n", "http://h: the webhook has spaces or letters"),
+        ("http://h/hid den", "http://h: the webhook has spaces or letters"),
+        ("http://h/x?hidden=\u00e4", "http://h: the webhook has spaces or letters"),
+    ],
+)
+def test_webhooks_that_nothing_can_be_sent_to_are_found_out_at_once(tmp_path, url, says):
+    with pytest.raises(UserError, match="webhook") as raised:
+        Webhook(url, tmp_path / "spool")
+    assert says in str(raised.value) and "hid" not in str(raised.value)
+    assert not (tmp_path / "spool").exists()
+
+
+def _until(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
