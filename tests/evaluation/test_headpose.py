@@ -83,8 +83,8 @@ def test_directmhps_numbers_are_reproduced_from_the_command_line(fixture, tmp_pa
     assert coco == pytest.approx([100 * value for value in expected["coco_stats"]], abs=1e-3)
     assert (got["AP"], got["AP50"]) == (coco[0], coco[1])
     drawn = {file.name for file in (tmp_path / "plots").iterdir()}
-    assert drawn == {"pr.png", "f1.png", "confusion.png", "yaw.png", "angles.png"}
-    for word in ("recall", "frontal.mae", "geodesic_median", "-180..-150"):
+    assert drawn == {"pr.png", "f1.png", "confusion.png", "yaw.png", "size.png", "angles.png"}
+    for word in ("recall", "frontal.mae", "geodesic_median", "-180..-150", "by shorter side"):
         assert word in done.output
 
 
@@ -268,6 +268,26 @@ def test_bins_of_yaw_hold_every_head_once():
     assert errors == pytest.approx([2] * len(errors))
 
 
+def test_bins_of_size_hold_every_head_once_by_its_shorter_side():
+    sides = [3, 15.9, 16, 23, 32, 95, 96, 400]
+    boxes = [(500 * n, 0, 500 * n + side, 450) for n, side in enumerate(sides)]
+    split = split_of(sample("a", boxes, [[0, 0, 0]] * len(boxes)))
+    found = results([(*box, 0.9, 0, 2 + n, 0) for n, box in enumerate(boxes)][1:])
+    sizes = score(split, [found], "headpose").pose.to_dict()["size_bins"]
+    counts = {name: (row["heads"], row["matched"]) for name, row in sizes.items()}
+    assert counts == {
+        "under 16": (2, 1),
+        "16..24": (2, 2),
+        "24..32": (0, 0),
+        "32..48": (1, 1),
+        "48..64": (0, 0),
+        "64..96": (1, 1),
+        "96 and more": (2, 2),
+    }
+    assert sizes["16..24"]["yaw"] == pytest.approx(4.5)
+    assert sizes["24..32"]["recall"] is None
+
+
 def test_labels_that_count_on_beyond_180_degrees_are_the_same_heads():
     yaws = [350, -350, 270, 200, -200]
     boxes = [(30 * n, 0, 30 * n + 25, 25) for n in range(len(yaws))]
@@ -343,7 +363,7 @@ def test_the_worst_heads_are_shown_with_both_poses(tmp_path):
     found = results([(*BOX, 0.9, 0, 90, 0), (100, 100, 150, 160, 0.9, 0, 5, 0)])
     scores = score(split, [found], "headpose")
     files = write_plots(scores, tmp_path / "plots", split)
-    assert {"yaw.png", "angles.png", "worst.png"} <= {file.name for file in files}
+    assert {"yaw.png", "size.png", "angles.png", "worst.png"} <= {file.name for file in files}
     one = worst_sheet(scores.pose.heads, split, 1)
     assert worst_sheet(scores.pose.heads, split, 2).shape[0] >= one.shape[0]
     split.samples[0].image = tmp_path / "gone.png"

@@ -114,7 +114,8 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Draw pr.png, f1.png and confusion.png into this folder; for headpose also "
-            "yaw.png, angles.png and worst.png. A sub-folder a head where there are several."
+            "yaw.png, size.png, angles.png and worst.png. A sub-folder a head where there are "
+            "several."
         ),
     ] = None,
     save_predictions: Annotated[

@@ -13,6 +13,7 @@ Source: DirectMHP (arXiv 2302.01110) and its published evaluation.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +37,8 @@ FRONTAL = 90.0
 """Degrees of labelled yaw up to which a head is frontal."""
 BIN = 30
 """Degrees of labelled yaw in a bin."""
+SIDES = (16, 24, 32, 48, 64, 96)
+"""Where bins of size end: the shorter side of the labelled box, pixels of the picture."""
 
 ERRORS = ("mae", "pitch", "yaw", "roll", "geodesic_mean", "geodesic_median")
 NUMBERS = (
@@ -100,12 +103,14 @@ class PoseScores:
         groups: by "all", "frontal", "backward" and bins of yaw like "-30..0" (the lower end
             belongs to the bin): how many heads of known pose, how many of them matched, recall
             in percent, and `ERRORS` in degrees.
+        sizes: the same by bins of size like "under 16", "16..24" (which holds 16), "96 and more".
         detection: COCO's numbers, percent.
         confidence: lowest score of the results that heads were matched to.
     """
 
     heads: Heads
     groups: dict[str, dict[str, float]]
+    sizes: dict[str, dict[str, float]]
     detection: dict[str, float]
     confidence: float = CONFIDENCE
 
@@ -117,6 +122,7 @@ class PoseScores:
             "backward": rows.pop("backward"),
             "posed": rows.pop("all"),
             "yaw_bins": rows,
+            "size_bins": {name: no_nan(row) for name, row in self.sizes.items()},
             "coco": no_nan(self.detection),
             "operating_point": {"confidence": self.confidence, "iou": IOU},
         }
@@ -144,7 +150,7 @@ def score(
         not lacking.any(),
         f"{int(lacking.sum())} of the results have no pose although the heads they match have one",
     )
-    groups = _groups(heads)
+    groups, sizes = _groups(heads)
     total, matched = len(heads.image), int(heads.matched.sum())
     everyone = groups["all"]
     values = {
@@ -162,7 +168,7 @@ def score(
         protocol="headpose",
         numbers={name: values[name] for name in NUMBERS},
         units=UNITS,
-        pose=PoseScores(heads, groups, boxes.numbers, confidence),
+        pose=PoseScores(heads, groups, sizes, boxes.numbers, confidence),
     )
 
 
@@ -220,14 +226,30 @@ def truth_angles(sample: Sample) -> NDArray[np.float64]:
     return np.full((len(sample.boxes), 3), np.nan)
 
 
-def _groups(heads: Heads) -> dict[str, dict[str, float]]:
+def _groups(heads: Heads) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Return the rows by direction and by size."""
+    errors, turns = heads.errors, heads.geodesic
+
+    def scored(groups: dict[str, NDArray[np.bool_]]) -> dict[str, dict[str, float]]:
+        return {name: _row(g & heads.posed, heads, errors, turns) for name, g in groups.items()}
+
+    return scored(_by_yaw(heads)), scored(_by_size(heads))
+
+
+def _by_yaw(heads: Heads) -> dict[str, NDArray[np.bool_]]:
     around = np.mod(heads.truth[:, 1] + 180, 360) - 180  # labels may count on beyond 180
     yaw = np.abs(around)
     groups = {"all": heads.posed, "frontal": yaw <= FRONTAL, "backward": yaw > FRONTAL}
     for low in range(-180, 180, BIN):
         groups[f"{low}..{low + BIN}"] = (around >= low) & (around < low + BIN)
-    errors, turns = heads.errors, heads.geodesic
-    return {name: _row(rows & heads.posed, heads, errors, turns) for name, rows in groups.items()}
+    return groups
+
+
+def _by_size(heads: Heads) -> dict[str, NDArray[np.bool_]]:
+    within = np.searchsorted(SIDES, heads.truth_box[:, 2:].min(axis=1), side="right")
+    between = [f"{low}..{high}" for low, high in itertools.pairwise(SIDES)]
+    names = [f"under {SIDES[0]}", *between, f"{SIDES[-1]} and more"]
+    return {name: within == number for number, name in enumerate(names)}
 
 
 def _row(

@@ -1,7 +1,8 @@
-"""Errors of head poses as pictures: over yaw, found over true, and the worst heads."""
+"""Errors of head poses as pictures: over yaw and size, found over true, and the worst heads."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError
-from vision_heads.evaluation.headpose import BIN, Heads, PoseScores
+from vision_heads.evaluation.headpose import BIN, SIDES, Heads, PoseScores
 from vision_heads.evaluation.plots import new_figure
 from vision_heads.geometry.rotations import from_euler, wrap
 
@@ -29,14 +30,19 @@ def write_pose_plots(pose: PoseScores, folder: Path, split: DataSplit | None) ->
         split: whose pictures show the worst heads; None to leave that sheet out.
 
     Returns:
-        yaw.png and angles.png, and worst.png if a matched head's picture can be read. None at
-        all if not one head of known pose was matched.
+        yaw.png, size.png and angles.png, and worst.png if a matched head's picture can be read.
+        None at all if not one head of known pose was matched.
     """
     heads = pose.heads
     if not (heads.posed & heads.matched).any():
         return []
     files = []
-    for name, figure in (("yaw.png", yaw_figure(pose)), ("angles.png", angles_figure(heads))):
+    figures = {
+        "yaw.png": yaw_figure(pose),
+        "size.png": size_figure(pose),
+        "angles.png": angles_figure(heads),
+    }
+    for name, figure in figures.items():
         figure.savefig(folder / name, dpi=120, bbox_inches="tight")
         files.append(folder / name)
     sheet = None if split is None else worst_sheet(heads, split)
@@ -52,30 +58,59 @@ def yaw_figure(pose: PoseScores) -> Any:
     """Return a matplotlib figure: error over true yaw, with the recall of each bin below it."""
     heads = pose.heads
     hit = heads.posed & heads.matched
-    figure = new_figure(9, 6)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    yaw = wrap(heads.truth[hit, 1])
-    upper.plot(yaw, heads.geodesic[hit], ".", color="0.6", ms=4, label="one head, geodesic")
-    middles, rows = _bins(pose)
-    for name, color in (("geodesic_mean", "k"), ("yaw", "C0"), ("pitch", "C1"), ("roll", "C2")):
-        values = [row[name] for row in rows]
-        upper.plot(middles, values, "o-", color=color, ms=4, label=f"mean: {name.split('_')[0]}")
-    upper.set(ylabel="error, degrees", title="Error over true yaw, of the heads found")
-    upper.set_ylim(bottom=0)
-    upper.legend(frameon=False)
-    lower.bar(middles, [row["recall"] for row in rows], width=BIN * 0.9, color="0.7")
-    for middle, row in zip(middles, rows, strict=True):
-        lower.text(middle, 3, f"{row['heads']:.0f}", ha="center", fontsize=8)
-    lower.set(xlabel="true yaw, degrees (numbers: heads)", ylabel="recall, %", ylim=(0, 100))
+    rows = {name: row for name, row in pose.groups.items() if ".." in name and row["heads"]}
+    middles = [float(name.split("..")[0]) + BIN / 2 for name in rows]
+    figure, (upper, lower) = _two_axes(wrap(heads.truth[hit, 1]), heads.geodesic[hit])
+    upper.set_title("Error over true yaw, of the heads found")
+    _draw_bins(upper, lower, middles, BIN * 0.9, list(rows.values()))
+    lower.set_xlabel("true yaw, degrees (numbers: heads)")
     lower.set_xticks(range(-180, 181, 2 * BIN))
-    for axes in (upper, lower):
-        axes.grid(alpha=0.3)
     return figure
 
 
-def _bins(pose: PoseScores) -> tuple[list[float], list[dict[str, float]]]:
-    rows = {name: row for name, row in pose.groups.items() if ".." in name and row["heads"]}
-    return [float(name.split("..")[0]) + BIN / 2 for name in rows], list(rows.values())
+def size_figure(pose: PoseScores) -> Any:
+    """Return a matplotlib figure: error over size, with the recall of each bin below it."""
+    heads = pose.heads
+    hit = heads.posed & heads.matched
+    sides = np.log2(heads.truth_box[:, 2:].min(axis=1).clip(1))
+    last = max(float(sides[heads.posed].max()), math.log2(SIDES[-1]) + 0.5)
+    first = min(float(sides[heads.posed].min()), math.log2(SIDES[0]) - 0.5)
+    ends = np.array([first, *np.log2(SIDES), last])
+    there = [number for number, row in enumerate(pose.sizes.values()) if row["heads"]]
+    rows = [row for row in pose.sizes.values() if row["heads"]]
+    figure, (upper, lower) = _two_axes(sides[hit], heads.geodesic[hit])
+    upper.set_title("Error over size, of the heads found")
+    widths, middles = np.diff(ends)[there], (ends[1:] + ends[:-1])[there] / 2
+    _draw_bins(upper, lower, middles.tolist(), (widths * 0.95).tolist(), rows)
+    lower.set_xlabel("shorter side of the labelled box, pixels of the picture (numbers: heads)")
+    lower.set_xticks(np.log2(SIDES).tolist(), [str(side) for side in SIDES])
+    return figure
+
+
+def _two_axes(values: NDArray[np.float64], turns: NDArray[np.float64]) -> tuple[Any, Any]:
+    """Return a figure and its axes: errors of single heads above, room for recall below."""
+    figure = new_figure(9, 6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot(values, turns, ".", color="0.6", ms=4, label="one head, geodesic")
+    upper.set(ylabel="error, degrees")
+    lower.set(ylabel="recall, %", ylim=(0, 100))
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    return figure, (upper, lower)
+
+
+def _draw_bins(
+    upper: Any, lower: Any, middles: list[float], width: Any, rows: list[dict[str, float]]
+) -> None:
+    """Draw the mean errors and the recall of bins."""
+    for name, color in (("geodesic_mean", "k"), ("yaw", "C0"), ("pitch", "C1"), ("roll", "C2")):
+        values = [row[name] for row in rows]
+        upper.plot(middles, values, "o-", color=color, ms=4, label=f"mean: {name.split('_')[0]}")
+    upper.set_ylim(bottom=0)
+    upper.legend(frameon=False)
+    lower.bar(middles, [row["recall"] for row in rows], width=width, color="0.7")
+    for middle, row in zip(middles, rows, strict=True):
+        lower.text(middle, 3, f"{row['heads']:.0f}", ha="center", fontsize=8)
 
 
 def angles_figure(heads: Heads) -> Any:

@@ -15,13 +15,14 @@ from vision_heads.evaluation.heads import Marked, mean_ap50
 from vision_heads.evaluation.scores import Scores
 
 _COUNTS = ("images", "objects", "heads", "matched")
+_ALWAYS = ("all", "frontal", "backward")
 _SHORT = {"heads": "number", "recall": "recall %", "geodesic_mean": "geodesic mean"}
 _SHORT["geodesic_median"] = "median"
 
 
 def tables_of(scores: Scores) -> list[Table]:
     """Return everything there is to show of one head."""
-    poses = [] if scores.pose is None else [pose_table(scores.pose)]
+    poses = [] if scores.pose is None else pose_tables(scores.pose)
     return [numbers_table(scores), *poses, classes_table(scores)]
 
 
@@ -40,22 +41,25 @@ def numbers_table(scores: Scores) -> Table:
     return table
 
 
-def pose_table(pose: PoseScores) -> Table:
-    """Return errors by how far heads are turned, each beside the recall it is measured at.
+def pose_tables(pose: PoseScores) -> list[Table]:
+    """Return errors by how far heads are turned and by size, each beside its recall.
 
-    Bins of yaw without a head are left out.
+    Bins without a head are left out.
     """
-    table = Table(box=box.SIMPLE, title="by true yaw; errors in degrees, of the heads found")
-    table.add_column("heads", no_wrap=True)
     columns = list(pose.groups["all"])
-    for name in columns:
-        table.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
-    for label, row in pose.groups.items():
-        if not row["heads"] and ".." in label:
-            continue
-        cells = [f"{row[c]:,.0f}" if c in _COUNTS else _percent(row[c]) for c in columns]
-        table.add_row(label, *cells, end_section=label == "backward")
-    return table
+    tables = []
+    for by, groups in (("true yaw", pose.groups), ("shorter side in pixels", pose.sizes)):
+        table = Table(box=box.SIMPLE, title=f"by {by}; errors in degrees, of the heads found")
+        table.add_column("heads", no_wrap=True)
+        for name in columns:
+            table.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+        for label, row in groups.items():
+            if not row["heads"] and label not in _ALWAYS:
+                continue
+            cells = [f"{row[c]:,.0f}" if c in _COUNTS else _percent(row[c]) for c in columns]
+            table.add_row(label, *cells, end_section=label == _ALWAYS[-1])
+        tables.append(table)
+    return tables
 
 
 def classes_table(scores: Scores) -> Table:
