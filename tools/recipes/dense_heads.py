@@ -36,7 +36,6 @@ from tools.recipes.dense_warp import MAPS, Crops, Heads, Move, coloured, moved, 
 from vision_heads.data.dataset import Batch, TrainLoader
 from vision_heads.data.sample import DataSplit
 from vision_heads.heads.headpose.module import HeadPoseHead
-from vision_heads.heads.headpose.rotate import columns_error, from_columns, geodesic
 from vision_heads.network import Network, save_network
 from vision_heads.training.config import TrainConfig, make_config, read_settings
 from vision_heads.training.describe import build_spec
@@ -131,7 +130,7 @@ class Dense:
         weight, index = ((scores + 1e-3) * (off < 0.6) + 1e-7 * (off < 1)).topk(CELLS, 1)
         columns = cells("rotation").gather(2, index[:, None].expand(-1, 6, -1)).mT
         wanted = heads.rotations[:, None].expand(-1, CELLS, -1, -1)
-        error = geodesic(from_columns(columns), wanted) + 0.5 * columns_error(columns, wanted)
+        error = self.head.criterion.pose_error(columns, wanted)
         return (error * weight / weight.sum(1, keepdim=True)).sum(1).mean()
 
 
@@ -290,7 +289,7 @@ def train(config: TrainConfig, args: argparse.Namespace, share: Share) -> None:
     start = time.monotonic()
     while True:
         now, *both = share.agree(time.monotonic() - start, *spent)
-        if now >= end:
+        if now >= end and sum(steps) > 1:  # one of each kind, however slow the machine is
             break
         whole = both[1] <= args.whole * sum(both)
         began = time.monotonic()
@@ -312,7 +311,7 @@ def train(config: TrainConfig, args: argparse.Namespace, share: Share) -> None:
 
 def pace(now: float, end: float) -> float:
     """Return the learning rate's factor: a short warm-up times a cosine down to `FINAL`."""
-    cosine = (1 + math.cos(math.pi * now / end)) / 2
+    cosine = (1 + math.cos(math.pi * min(now / end, 1))) / 2
     return min(1.0, now / WARM_UP) * (FINAL + (1 - FINAL) * cosine)
 
 

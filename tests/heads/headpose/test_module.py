@@ -97,6 +97,19 @@ def test_unknown_poses_train_the_box_only(representation: str) -> None:
         assert all(torch.isfinite(p.grad).all() for p in head.parameters())
 
 
+def test_the_angles_own_error_is_a_part_of_the_rotation_loss() -> None:
+    targets = _targets(BOXES, [0, 0], [[10, -179, 5], [-30, 88, -20]])
+
+    def losses(gain: float) -> dict[str, torch.Tensor]:
+        return _head(angles_gain=gain).loss(_head()(_features()), targets)
+
+    without, half, whole = losses(0), losses(0.5), losses(1)
+    added = half["rotation"] - without["rotation"]
+    assert added > 0.05
+    torch.testing.assert_close(whole["rotation"] - without["rotation"], 2 * added)
+    torch.testing.assert_close(whole["box"], without["box"])
+
+
 def test_heads_without_pose_do_not_thin_out_the_others() -> None:
     head = _head()
     pose = [20.0, 100.0, 0.0]
@@ -163,6 +176,8 @@ def test_half_precision_raw_values_still_give_orthonormal_rotations() -> None:
         ({"representation": "quaternion"}, "representation"),
         ({"nose": 1}, "nose"),
         ({"rotation_gain": float("inf")}, "rotation_gain"),
+        ({"angles_gain": -1}, "angles_gain"),
+        ({"representation": "euler", "angles_gain": 0.5}, "angles_gain"),
     ],
 )
 def test_wrong_option_is_named(options: dict, field: str) -> None:

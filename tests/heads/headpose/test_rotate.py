@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from vision_heads.geometry.rotations import to_euler  # noqa: E402
+from vision_heads.geometry.rotations import from_euler, to_euler, wrap  # noqa: E402
 from vision_heads.heads.headpose.rotate import (  # noqa: E402
     EULER_RANGE,
+    angles_error,
     columns_error,
     euler_error,
     from_columns,
@@ -120,3 +121,53 @@ def test_positive_angles_go_where_the_convention_says() -> None:
 def test_yaw_error_takes_the_short_way() -> None:
     a, b = torch.tensor([0.5, 0.99, 0.5]), torch.tensor([0.5, 0.01, 0.5])
     assert float(euler_error(a, b)) == pytest.approx(0.02**2 / 3, rel=1e-3)
+
+
+triples = st.tuples(st.floats(-70, 70), st.floats(-180, 180), st.floats(-170, 170))
+turns = st.tuples(*[st.floats(-15, 15)] * 3)
+
+
+def _error(found, wanted) -> float:
+    return float(angles_error(torch.tensor(from_euler(found)), torch.tensor(from_euler(wanted))))
+
+
+@given(triples, turns)
+@settings(max_examples=200, deadline=None)
+def test_angles_error_is_that_of_the_angles_where_they_are_defined(pose, turn) -> None:
+    found = np.add(pose, turn)
+    if abs(found[0]) > 89 or min(abs(math.cos(math.radians(y))) for y in (pose[1], found[1])) < 0.5:
+        return
+    if (abs(pose[1]) < 90) != (abs(wrap(found[1])) < 90):
+        return
+    mean = math.radians(np.abs(turn).mean())
+    assert _error(found, pose) == pytest.approx(mean, abs=0.11)  # rounded off near 0
+    if min(np.abs(turn)) > 10:
+        assert _error(found, pose) == pytest.approx(mean, rel=0.15)
+
+
+def test_angles_error_does_not_jump() -> None:
+    for one, other in (
+        ([5, 179.5, 3], [5, -179.5, 3]),  # yaw through the back
+        ([89.5, 20, 0], [90.5, 20, 0]),  # |pitch| is 90: the other triple would be named
+        ([3, 20, 179.5], [3, 20, -179.5]),
+    ):
+        assert _error(one, other) < 0.08
+
+
+def test_angles_error_sees_what_the_angle_between_rotations_does_not() -> None:
+    """Two profiles that look alike, one of them named by large pitch and roll."""
+    found, wanted = [40, 80, 35], [5, 80, 0]
+    turn = geodesic(torch.tensor(from_euler(found)), torch.tensor(from_euler(wanted)))
+    assert float(turn) < math.radians(7)
+    assert math.radians(20) < _error(found, wanted) < math.radians(30)
+    assert _error([8, 80, 3], wanted) < math.radians(15)
+
+
+@pytest.mark.parametrize("yaw", [0, 60, 89, 90, -90, 91, 180])
+def test_angles_error_has_bounded_gradients(yaw: float) -> None:
+    wanted = torch.tensor(from_euler([[12, yaw, -7]] * 3))
+    poses = from_euler([[12, yaw, -7], [30, yaw + 2, 20], [-60, yaw - 9, 100]])
+    columns = torch.tensor(np.concatenate([poses[..., 0], poses[..., 1]], -1), requires_grad=True)
+    angles_error(from_columns(columns), wanted).sum().backward()
+    assert columns.grad is not None and torch.isfinite(columns.grad).all()
+    assert float(columns.grad.norm(dim=1).max()) < 30

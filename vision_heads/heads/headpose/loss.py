@@ -13,6 +13,7 @@ from vision_heads.heads.detect.loss import DetectLoss, flat_cells, global_mean
 from vision_heads.heads.headpose.options import HeadPoseOptions
 from vision_heads.heads.headpose.rotate import (
     EULER_RANGE,
+    angles_error,
     columns_error,
     euler_error,
     from_columns,
@@ -40,6 +41,7 @@ class HeadPoseLoss(DetectLoss):
     def __init__(self, classes: int, levels: tuple[int, ...], options: HeadPoseOptions) -> None:
         super().__init__(classes, levels, options)
         self.representation, self.rotation_gain = options.representation, options.gain
+        self.angles_gain = options.angles_gain
 
     def forward(self, raw: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Return the weighted losses "box", "class", "dfl" and "rotation".
@@ -59,16 +61,18 @@ class HeadPoseLoss(DetectLoss):
         wanted = targets.rotations[found.box]
         known = torch.isfinite(wanted).all(-1).all(-1)
         predicted, wanted, score = predicted[known], wanted[known], score[known]
-        error = self._error(predicted, wanted)
+        error = self.pose_error(predicted, wanted)
         losses["rotation"] = (error * score).sum() / global_mean(score.sum()) * self.rotation_gain
         return losses
 
-    def _error(self, predicted: Tensor, wanted: Tensor) -> Tensor:
-        """(P, channels) raw predictions and (P, 3, 3) rotations to (P,) errors."""
+    def pose_error(self, predicted: Tensor, wanted: Tensor) -> Tensor:
+        """(..., channels) raw predictions and (..., 3, 3) rotations to (...) errors."""
         if self.representation == "6d":
-            return geodesic(from_columns(predicted), wanted) + COLUMNS * columns_error(
-                predicted, wanted
-            )
+            found = from_columns(predicted)
+            error = geodesic(found, wanted) + COLUMNS * columns_error(predicted, wanted)
+            if self.angles_gain:
+                error = error + self.angles_gain * angles_error(found, wanted)
+            return error
         angles = torch.from_numpy(to_euler(wanted.cpu().numpy(), "directmhp")).to(predicted)
         shares = angles / predicted.new_tensor(EULER_RANGE) + 0.5
         return euler_error(predicted.sigmoid(), shares.clamp(0, 1))

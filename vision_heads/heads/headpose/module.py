@@ -28,6 +28,8 @@ class HeadPoseHead(DetectHead):
         channels: of the pyramid's maps by level.
     """
 
+    criterion: HeadPoseLoss
+
     def __init__(self, spec: HeadSpec, channels: Mapping[int, int]) -> None:
         options = options_of(spec, HeadPoseOptions)
         super().__init__(spec, channels, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from vision_heads.heads.detect.options import DetectOptions
 
@@ -20,12 +20,23 @@ class HeadPoseOptions(DetectOptions):
         rotation_gain: weight of the rotation loss: with "6d" radians and half the squared
             distance of the columns, with "euler" squared shares of the range. None: 1 with "6d",
             20 with "euler", where it is far smaller.
+        angles_gain: weight, within the rotation loss of "6d", of the mean absolute error of
+            DirectMHP's pitch, yaw and roll in radians. It keeps pitch and roll of profiles,
+            which the angle between rotations hardly sees, from growing large.
         rotation_width: channels of the rotation branch.
     """
 
     representation: Literal["6d", "euler"] = "6d"
     rotation_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    angles_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     rotation_width: Annotated[int, Field(ge=8, le=256)] = 32
+
+    @field_validator("angles_gain")
+    @classmethod
+    def _beside_6d(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("representation") == "euler":
+            raise ValueError("goes with the representation 6d")
+        return value
 
     @property
     def gain(self) -> float:

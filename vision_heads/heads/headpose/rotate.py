@@ -12,6 +12,9 @@ _SMALL = 1e-6
 _FLAT = 1e-3
 """Radians about 0 and 180 degrees in which the geodesic distance is rounded off."""
 
+_PROFILE = 0.05
+"""Cosine of yaw below which errors of pitch and roll flatten out, as they hardly mean a thing."""
+
 EULER_RANGE = (180.0, 360.0, 180.0)
 """Degrees of pitch, yaw and roll that one unit of DirectMHP's regression spans."""
 
@@ -75,6 +78,45 @@ def geodesic(first: Tensor, second: Tensor) -> Tensor:
     skew = relative - relative.mT
     squared = (skew[..., 0, 1] ** 2 + skew[..., 0, 2] ** 2 + skew[..., 1, 2] ** 2) / 4
     return torch.atan2((squared + _FLAT**2).sqrt(), cosine)
+
+
+def angles_error(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute error of DirectMHP's pitch, yaw and roll, radians, with bounded gradients.
+
+    Of the two triples that name `found` the one of the same side as `wanted`'s is compared, so
+    nothing jumps where |pitch| is 90 or yaw 180. Near a profile, where a small turn changes pitch
+    and roll by much, what is least wrong of all that the picture allows has small angles: the
+    angle between rotations does not care, this does.
+
+    Args:
+        found, wanted: rotations (..., 3, 3).
+
+    Returns:
+        (...).
+    """
+    side = torch.where(wanted[..., 2, 2] < 0, -1.0, 1.0)
+    errors = [_turn(a, b) for a, b in zip(_arms(found, side), _arms(wanted, side), strict=True)]
+    return torch.stack(errors, -1).mean(-1)
+
+
+def _arms(rotation: Tensor, side: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Cosine and sine of pitch, yaw and roll; those of pitch and roll times |cos(yaw)|."""
+    m = rotation
+    level = (m[..., 0, 0].square() + m[..., 0, 1].square() + _SMALL).sqrt()
+    return (
+        (side * m[..., 2, 2], -side * m[..., 1, 2]),
+        (side * level, -m[..., 0, 2]),
+        (side * m[..., 0, 0], -side * m[..., 0, 1]),
+    )
+
+
+def _turn(found: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tensor:
+    """Angle in 0..pi between two directions (x, y), the second taken as if it were of length 1."""
+    length = torch.hypot(*wanted).clamp(min=_SMALL)
+    x, y = wanted[0] / length, wanted[1] / length
+    across = found[1] * x - found[0] * y
+    along = found[0] * x + found[1] * y
+    return torch.atan2((across.square() + _PROFILE**2).sqrt(), along)
 
 
 def euler_error(shares: Tensor, wanted: Tensor) -> Tensor:
