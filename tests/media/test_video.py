@@ -376,3 +376,23 @@ def test_what_failed_stands_apart_from_the_url_that_is_redacted(path):
     assert list(source) == []
     url, reason = source.end.message.split(": ", 1)
     assert url.endswith("token=***") and "refused" in reason and "hidden" not in reason
+
+
+@pytest.mark.parametrize("path", ["live", "a.mp4"])
+def test_a_host_without_an_address_is_not_an_input_error(monkeypatch, path):
+    """FFmpeg says no more than "input/output error"."""
+    monkeypatch.delenv("http_proxy", raising=False)
+    frames, source = frames_of(f"http://user:hidden@no-such-host.invalid/{path}", timeout=5)
+    assert frames == [] and source.end.reason == "failed"
+    assert re.search("host( is)? not found", source.end.message), source.end.message
+    assert "hidden" not in source.end.message
+
+
+def test_only_what_cannot_be_opened_is_looked_up(camera, monkeypatch):
+    from vision_heads.media import hosts
+
+    asked = []
+    monkeypatch.setattr(hosts, "look_up", lambda host, port: asked.append(host))
+    assert frames_of(f"http://{camera}/live.mjpg?token=secret", timeout=2)[0]
+    assert frames_of("http://127.0.0.1:1/live", timeout=2)[1].end.message.endswith("refused")
+    assert not asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from vision_heads.errors import UserError
 from vision_heads.media.frames import Pixels
+from vision_heads.media.hosts import why_not_found
 from vision_heads.media.images import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -63,6 +65,15 @@ def reason_of(error: Exception) -> str:
         "Invalid data found when processing input": "damaged or no video",
         "Immediate exit requested": "no data in time",
     }.get(text, text[:1].lower() + text[1:])
+
+
+def opening_reason(error: Exception, where: str) -> str:
+    """Say in a few words why a source cannot be opened; may look its host up, for a moment.
+
+    FFmpeg calls it an input/output error when a host has no address.
+    """
+    missing = why_not_found(where) if getattr(error, "errno", None) == errno.EIO else ""
+    return missing or reason_of(error)
 
 
 def interval_of(stream: VideoStream) -> float:

@@ -16,6 +16,7 @@ from vision_heads.media.video_av import (
     Converter,
     SourceError,
     interval_of,
+    opening_reason,
     reason_of,
     require_av,
     video_stream,
@@ -75,7 +76,7 @@ class FileSource:
         except SourceError as error:
             self._finish("failed", str(error))
         except (av.FFmpegError, ValueError, OSError) as error:
-            self._finish("failed", f"cannot be opened: {reason_of(error)}")
+            self._finish("failed", f"cannot be opened: {opening_reason(error, self._where)}")
 
     def _finish(self, reason: Any, message: str = "") -> None:
         if self.end is None:

@@ -14,6 +14,7 @@ from vision_heads.media.video_av import (
     Converter,
     SourceError,
     interval_of,
+    opening_reason,
     reason_of,
     require_av,
     video_stream,
@@ -61,11 +62,8 @@ class NetworkSource:
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames until the connection is lost; `end` says why."""
         av = require_av()
-        seconds = self._options.timeout
         try:
-            with av.open(
-                self._where, options=_ffmpeg_options(self._where, self._options), timeout=seconds
-            ) as container:
+            with self._open() as container:
                 stream = video_stream(container)
                 stream.codec_context.thread_type = "SLICE"  # frame threads hold frames back
                 yield from self._frames(container, stream)
@@ -74,8 +72,15 @@ class NetworkSource:
             self._finish("failed", str(error))
         except (av.FFmpegError, ValueError, OSError) as error:
             exact = isinstance(error, av.error.ExitError)
-            reason = f"no data for {seconds:g} s" if exact else reason_of(error)
-            self._finish("failed", reason)
+            waited = f"no data for {self._options.timeout:g} s"
+            self._finish("failed", waited if exact else reason_of(error))
+
+    def _open(self) -> Any:
+        options = _ffmpeg_options(self._where, self._options)
+        try:
+            return require_av().open(self._where, options=options, timeout=self._options.timeout)
+        except OSError as error:
+            raise SourceError(opening_reason(error, self._where)) from error
 
     def _finish(self, reason: Any, message: str) -> None:
         if self.end is None:

@@ -10,13 +10,13 @@ added (`hosts`), or allow none to be added.
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 from vision_heads.errors import UserError, require
+from vision_heads.media.hosts import look_up
 from vision_heads.media.urls import redact_url, scheme_of
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -24,16 +24,6 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 MAX_URL = 2048
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-
-
-def look_up(host: str, port: int) -> list[str]:
-    """Return the addresses of a host; may take seconds.
-
-    Raises:
-        OSError: it has none.
-    """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return sorted({str(entry[4][0]) for entry in found})
 
 
 @dataclass(frozen=True, slots=True)
