@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -105,6 +106,18 @@ def test_pictures_and_labels_of_others_are_not_written_over(place):
     done = _vh("images", "--weights", "m.onnx", "--save-images", "--out", ".")
     assert isinstance(done.exception, UserError)
     assert "did not write" in str(done.exception)
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_results_that_somebody_deletes_meanwhile_end_the_run(place, monkeypatch, option):
+    @contextlib.contextmanager
+    def meddle(total, unit):
+        yield lambda: (place / "found").unlink(missing_ok=True)
+
+    monkeypatch.setattr(command, "progress", meddle)
+    done = _vh("in/sub/0.png", "in/sub/1.png", "--weights", "m.onnx", option, "found")
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception) == "found: cannot be written: it was deleted"
 
 
 def test_a_single_large_picture_keeps_all_threads_busy(place, monkeypatch):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -262,3 +263,43 @@ def test_attention_of_a_head_alone_in_its_picture(tmp_path, yaw, word):
 def test_a_picture_too_long_for_a_jpeg_is_shrunk(tmp_path):
     save_jpeg(tmp_path / "long.jpg", np.zeros((40, 70_000, 3), np.uint8))
     assert image_size(tmp_path / "long.jpg") == (65_500, 37)
+
+
+@pytest.mark.parametrize("kind", [JsonSink, CsvSink, AttentionSink])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_deleted_meanwhile_is_said(tmp_path, kind, replaced):
+    for last in ("write", "close"):
+        path = tmp_path / last
+        sink = kind(path)
+        sink.write("a", _posed_result())
+        path.unlink()
+        if replaced:
+            path.write_text("somebody's own\n")
+        with pytest.raises(UserError, match=f"{last}: cannot be written: it was deleted"):
+            sink.write("b", _posed_result()) if last == "write" else sink.close()
+        if last == "write":
+            with pytest.raises(UserError, match="it was deleted"):
+                sink.close()
+        sink.close()
+        assert path.exists() == replaced and not (replaced and "box" in path.read_text())
+
+
+@pytest.mark.parametrize("kind", [JsonSink, CsvSink, AttentionSink])
+def test_a_file_that_is_moved_keeps_its_results(tmp_path, kind):
+    sink = kind(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    sink.write("a", _posed_result())
+    sink.close()
+    assert "a.jpg" in (tmp_path / "b").read_text()
+
+
+@pytest.mark.parametrize("kind", [TextSink, ImageSink, CropSink])
+def test_a_folder_that_is_deleted_meanwhile_is_said(tmp_path, kind):
+    """Made anew, it would lack the mark that keeps its pictures out of the next search."""
+    folder = tmp_path / "out"
+    sink = kind(folder)
+    sink.write("a", _result())
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="out: cannot be written: it was deleted or replaced"):
+        sink.write("b", _result())
+    assert not folder.exists()

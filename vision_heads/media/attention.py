@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vision_heads.geometry.attention import AT_CAMERA, AT_NOBODY, attention
-from vision_heads.media.sinks import named_errors, open_text
+from vision_heads.media.sinks import named_errors, open_text, writing
 from vision_heads.results import Failure, Result
 
 COLUMNS = (
@@ -55,7 +55,7 @@ class AttentionSink:
             unknown = np.isnan(seen.camera)
             self._count(seen.target, unknown, len(seen.mutual))
             paired = set(seen.mutual.reshape(-1).tolist())
-            with named_errors(self._path):
+            with writing(self._file, self._path):
                 for row, target in enumerate(seen.target.tolist()):
                     # A head alone in its picture has no other to look up where it is AT_NOBODY.
                     angle = seen.others[row, target] if target >= 0 else seen.camera[row]
@@ -80,8 +80,9 @@ class AttentionSink:
 
     def close(self) -> None:
         """Close the file."""
-        with named_errors(self._path):
-            self._file.close()
+        if not self._file.closed:
+            with named_errors(self._path), self._file, writing(self._file, self._path):
+                pass
 
 
 def _word(target: int) -> str:

@@ -7,7 +7,10 @@ written is of use even when the run is interrupted.
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,14 +83,14 @@ class JsonSink:
         else:
             record = result.to_dict()
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-        with named_errors(self._path):
+        with writing(self._file, self._path):
             self._file.write(("[\n" if self._empty else ",\n") + text)
         self._empty = False
 
     def close(self) -> None:
         """Close the array."""
         if not self._file.closed:
-            with named_errors(self._path), self._file:
+            with named_errors(self._path), self._file, writing(self._file, self._path):
                 self._file.write("[]\n" if self._empty else "\n]\n")
 
 
@@ -111,7 +114,7 @@ class CsvSink:
         if isinstance(result, Failure):
             return
         self._start(any(found.rotation is not None for found in result.heads.values()))
-        with named_errors(self._path):
+        with writing(self._file, self._path):
             for head, found in result.heads.items():
                 for record in found.to_dicts():
                     row = _flat_record(record) | {"source": result.source, "head": head}
@@ -120,9 +123,8 @@ class CsvSink:
     def close(self) -> None:
         """Close the file; without any result it holds the plain header."""
         if not self._file.closed:
-            self._start(False)
-        with named_errors(self._path):
-            self._file.close()
+            with named_errors(self._path), self._file, writing(self._file, self._path):
+                self._start(False)
 
     def _start(self, posed: bool) -> None:
         """Write the header before the first row: only then it is known what heads there are."""
@@ -160,6 +162,7 @@ class TextSink:
         """Write a picture's files; a failure has none."""
         if isinstance(result, Failure):
             return
+        _require_kept(self._folder)
         for head, found in result.heads.items():
             folder = self._folder / head if len(result.heads) > 1 else self._folder
             boxes = xyxy_to_xywh(found.xyxy.astype(np.float64))
@@ -191,6 +194,7 @@ class ImageSink:
     def write(self, name: str, result: Result | Failure) -> None:
         """Draw and save a picture; a failure has none."""
         if not isinstance(result, Failure):
+            _require_kept(self._folder)
             save_jpeg(self._folder / f"{name}.jpg", result.draw())
 
     def close(self) -> None:
@@ -212,6 +216,7 @@ class CropSink:
         """Save a picture's crops; a failure has none."""
         if isinstance(result, Failure) or result.image is None:
             return
+        _require_kept(self._folder)
         for head, found in result.heads.items():
             for number, (box, _, label) in enumerate(found):
                 # Whole pixels around the box; at least one, however thin it is.
@@ -273,6 +278,17 @@ def _make(folder: Path) -> Path:
     return folder
 
 
+def _require_kept(folder: Path) -> None:
+    """Raise `UserError` if a folder that `_make` gave is not there any more.
+
+    Made anew without its mark, it would be taken for somebody's own pictures or labels.
+    """
+    kept = (folder / OUTPUT_MARK).exists()
+    require(
+        kept, f"{folder}: cannot be written: it was deleted or replaced ({OUTPUT_MARK} is gone)"
+    )
+
+
 def open_text(path: Path) -> IO[str]:
     """Open a text file for writing, folders included; `UserError` when that cannot be."""
     require(str(path) != "-", "-: results are written to files; /dev/stdout is one")
@@ -285,6 +301,36 @@ def open_text(path: Path) -> IO[str]:
         # Line by line, so that what is found can be watched, and survives a crash. File names
         # need not be Unicode: bytes that are none come out as JSON's own escapes.
         return path.open("w", encoding="utf-8", newline="", buffering=1, errors="backslashreplace")
+
+
+def deleted(file: int, path: Path) -> bool:
+    """Tell whether an open file has no name any more: what is written to it, nobody can read.
+
+    Args:
+        file: its descriptor; pipes and devices need no name.
+        path: that it was opened by.
+    """
+    status = os.fstat(file)
+    if status.st_nlink or not stat.S_ISREG(status.st_mode):
+        return False
+    try:  # some file systems count no names at all
+        return not os.path.samestat(status, path.stat())
+    except OSError:
+        return True
+
+
+def check_kept(file: int, path: Path) -> None:
+    """Raise `FileNotFoundError` if an open file was deleted or replaced; arguments of `deleted`."""
+    if deleted(file, path):
+        raise FileNotFoundError(errno.ENOENT, "it was deleted")
+
+
+@contextmanager
+def writing(file: IO[str], path: Path) -> Iterator[None]:
+    """Write lines to an open file; `UserError` when they do not get to where `path` is."""
+    with named_errors(path):
+        yield
+        check_kept(file.fileno(), path)
 
 
 @contextmanager

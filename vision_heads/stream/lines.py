@@ -17,7 +17,7 @@ from vision_heads.errors import UserError, require
 from vision_heads.geometry.boxes import xyxy_to_xywh
 from vision_heads.media.frames import Pixels
 from vision_heads.media.images import IMAGE_SUFFIXES
-from vision_heads.media.sinks import named_errors
+from vision_heads.media.sinks import deleted, named_errors
 from vision_heads.media.sources import VIDEO_SUFFIXES
 from vision_heads.stream.guard import OutputBrokenError
 from vision_heads.stream.seen import Event, Seen
@@ -72,7 +72,7 @@ class LineFile:
         with self._lock, named_errors(self.path):
             if self._file is None:
                 raise UserError(f"{self.path}: is closed")
-            if self._regular and deleted(self._file, self.path):
+            if deleted(self._file, self.path):
                 new = _open(self.path)  # fails where the folder is gone too
                 os.close(self._file)
                 self._file = new
@@ -235,22 +235,6 @@ class MotLines:
         """Close every file."""
         for file in list(self._files.values()):
             file.close()
-
-
-def deleted(file: int, path: Path) -> bool:
-    """Tell whether an open file has no name any more: what is written to it, nobody can read.
-
-    Args:
-        file: its descriptor.
-        path: that it was opened by.
-    """
-    status = os.fstat(file)
-    if status.st_nlink:
-        return False
-    try:  # some file systems count no names at all
-        return not os.path.samestat(status, path.stat())
-    except OSError:
-        return True
 
 
 def _open(path: Path, flags: int = 0) -> int:

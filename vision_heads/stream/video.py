@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +13,11 @@ import numpy as np
 from vision_heads.errors import require
 from vision_heads.geometry.letterbox import letterbox
 from vision_heads.media.frames import Pixels
-from vision_heads.media.sinks import named_errors
+from vision_heads.media.sinks import check_kept, named_errors
 from vision_heads.media.video_av import reason_of, require_av
 from vision_heads.stream.guard import OutputBrokenError
 from vision_heads.stream.lane import Report
-from vision_heads.stream.lines import deleted, inserted
+from vision_heads.stream.lines import inserted
 from vision_heads.stream.seen import Event, Seen
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -138,8 +137,8 @@ class _Drain:
     def write(self, data: bytes) -> int:
         left = memoryview(data)
         try:
-            if self.error is None and deleted(self._file.fileno(), self._path):
-                raise FileNotFoundError(errno.ENOENT, "it was deleted")
+            if self.error is None:
+                check_kept(self._file.fileno(), self._path)
             while left and self.error is None:
                 left = left[self._file.write(left) :]
         except OSError as error:
