@@ -81,6 +81,58 @@ def test_a_spool_that_is_deleted_while_it_is_used_goes_on(tmp_path):
     spool.close()
 
 
+def test_a_spool_sets_aside_lines_that_somebody_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr("vision_heads.stream.spool.SEGMENT", 60)
+    spool = Spool(tmp_path)
+    for number in range(30):
+        spool.append({"n": number})
+    spool.close()
+    for path in tmp_path.glob("events-*"):
+        lines = path.read_bytes().splitlines(keepends=True)
+        lines[0] = b"no record\n"
+        lines[1:1] = [b'{"n": "caf\xe9"}\n', b"7\n", b"\n", b"[" * 100_000 + b"\n"]
+        path.write_bytes(b"".join(lines))
+    (tmp_path / "events-00000001-copy.jsonl").write_text("a copy of somebody's\n")
+    spool, given = Spool(tmp_path), []
+    files = len(spool._segments())
+    while (record := spool.first()) is not None:
+        given.append(record["n"])
+        spool.taken()
+    assert files > 3 and len(given) == 30 - files and given == sorted(given)
+    assert spool.damaged == 4 * files and len(spool) == 0
+    kept = (tmp_path / "damaged.jsonl").read_text().splitlines()
+    assert kept[:3] == ["no record", '{"n": "caf\\xe9"}', "7"] and len(kept) == 4 * files
+    spool.close()
+
+
+def test_a_spool_that_somebody_edits_while_it_is_used_goes_on(tmp_path):
+    spool, path = Spool(tmp_path), tmp_path / "events-00000001.jsonl"
+    spool.append({"n": 0})
+    assert spool.first() == {"n": 0}
+    path.write_text("")  # emptied while it is on its way
+    spool.append({"n": 1})
+    spool.taken()
+    assert spool.first() == {"n": 1}
+    with path.open("a") as file:
+        file.write('{"n": 2}\n')
+    spool.taken()
+    assert spool.first() == {"n": 2}
+    spool.taken()
+    spool.append({"n": 3})
+    assert spool.first() == {"n": 3} and len(spool) == 1
+    path.unlink()
+    spool.taken()
+    assert spool.first() is None and len(spool) == 0
+    spool.close()
+
+
+@pytest.mark.parametrize("text", ["{", '{"segment": 1, "offset": -1}', '{"segment": Infinity}'])
+def test_a_position_that_somebody_damaged_is_named(tmp_path, text):
+    (tmp_path / "position.json").write_text(text)
+    with pytest.raises(UserError, match=r"position\.json: is damaged; delete it"):
+        Spool(tmp_path)
+
+
 def test_a_spool_belongs_to_one_program_and_can_be_full(tmp_path):
     pytest.importorskip("fcntl")
     spool = Spool(tmp_path / "s")
@@ -173,6 +225,26 @@ def test_what_a_receiver_refuses_for_good_is_kept_and_the_next_goes_on(tmp_path)
     assert [record["n"] for record in receiver.got] == [2]
     kept = [json.loads(line)["n"] for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
     assert kept == [0, 1] and sum("answers with 400" in line for line in lines) == 1
+
+
+def test_a_damaged_event_does_not_stop_the_others(tmp_path):
+    spool = Spool(tmp_path)
+    for number in range(3):
+        spool.append({"n": number})
+    spool.close()
+    path = tmp_path / "events-00000001.jsonl"
+    path.write_text(path.read_text().replace('{"n": 1}', '{"n": 1'))
+    receiver, lines = _Receiver(), []
+    output = hook(receiver.port, tmp_path, lines)
+    _until(lambda: len(receiver.got) == 2)
+    output.event(Event("e", "gate", data={"n": 3}), None)
+    _until(lambda: len(receiver.got) == 3)
+    output.close()
+    receiver.close()
+    assert [record["n"] for record in receiver.got] == [0, 2, 3]
+    assert sum("damaged events in the spool are left out; kept in" in line for line in lines) == 1
+    assert "1 damaged events were left out" in lines[-1]
+    assert (tmp_path / "damaged.jsonl").read_text() == '{"n": 1\n'
 
 
 def test_an_event_counts_as_taken_by_the_status_alone(tmp_path):

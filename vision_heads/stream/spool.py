@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from vision_heads.stream.lines import LineFile
 SEGMENT = 1_000_000
 """Bytes after which a new file is begun; those that are delivered are deleted."""
 
+DAMAGED = "damaged.jsonl"
+"""File in the folder for lines that are no records."""
+
 
 class Spool:
     """A queue of JSON records in a folder, which outlives this program.
@@ -22,10 +26,14 @@ class Spool:
     Records are appended to `events-<number>.jsonl` and forced onto the disk; `position.json`
     says up to where they were taken, and is replaced in one step. After a crash a record may
     therefore be given out again, but none is lost. A last line without its end was never
-    completely there and is left out.
+    completely there and is left out. Lines that somebody damaged go to `damaged.jsonl`.
 
     Args:
         folder: made when missing. One program at a time.
+
+    Attributes:
+        torn: records that a crash had cut off.
+        damaged: lines since the start that are no records.
 
     Raises:
         UserError: the folder cannot be used, or another program uses it.
@@ -33,8 +41,8 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.torn = 0
-        """Records that a crash had cut off."""
+        self.torn = self.damaged = 0
+        self._given = b""
         self._change = threading.Condition()
         with named_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,14 +69,14 @@ class Spool:
             if path.exists() and path.stat().st_size >= SEGMENT:
                 self._last += 1
                 path = self._path(self._last)
-            deleted = self._segment == self._last and self._offset > 0 and not path.exists()
+            emptied = self._segment == self._last and self._offset > _size(path)
             file = LineFile(path, append=True)
             try:
                 file.add(f"{json.dumps(record)}\n")
                 file.force()
             finally:
                 file.close()
-            if deleted:  # by somebody, while this ran: the new file is read from its beginning
+            if emptied:  # by somebody, while this ran: the file is read from its beginning
                 self._offset = 0
                 with named_errors(self.folder):
                     self._write_position()
@@ -76,28 +84,31 @@ class Spool:
             self._change.notify_all()
 
     def first(self) -> dict[str, Any] | None:
-        """Return the record that waits longest, None when there is none; it stays."""
+        """Return the record that waits longest, None when there is none; it stays.
+
+        Raises:
+            UserError: the disk cannot be read, or does not take what is set aside.
+        """
         with self._change, named_errors(self.folder):
             while True:
                 line = self._line()
-                if line:
-                    record: dict[str, Any] = json.loads(line)
+                record = _record(line)
+                if record is not None:
+                    self._given = line
                     return record
-                if self._segment >= self._last:
+                if line:
+                    self._set_aside(line)
+                elif self._segment >= self._last:
                     self._count = 0  # whatever was counted, if somebody deleted it
                     return None
-                self._next_segment()
+                else:
+                    self._next_segment()
 
     def taken(self) -> None:
         """Forget the record that `first` gave."""
         with self._change, named_errors(self.folder):
-            self._offset += len(self._line())
-            self._count -= 1
-            done = self._segment < self._last and not self._line()
-            if done:
-                self._next_segment()
-            else:
-                self._write_position()
+            if self._line() == self._given:  # else somebody has deleted or changed it meanwhile
+                self._pass(self._given)
 
     def wait(self, seconds: float) -> None:
         """Wait until there is a record, at most so long."""
@@ -113,7 +124,9 @@ class Spool:
 
     def _segments(self) -> list[tuple[int, Path]]:
         files = self.folder.glob("events-*.jsonl")
-        return sorted((int(file.stem.split("-")[1]), file) for file in files)
+        # What else is called so is somebody's copy.
+        own = [file for file in files if re.fullmatch("events-[0-9]{8,}", file.stem)]
+        return sorted((int(file.stem.removeprefix("events-")), file) for file in own)
 
     def _line(self) -> bytes:
         path = self._path(self._segment)
@@ -122,6 +135,25 @@ class Spool:
         with path.open("rb") as file:
             file.seek(self._offset)
             return file.readline()
+
+    def _set_aside(self, line: bytes) -> None:
+        text = line.decode("utf-8", "backslashreplace").strip()
+        if text:
+            file = LineFile(self.folder / DAMAGED, append=True)
+            try:
+                file.add(f"{text}\n")
+            finally:
+                file.close()
+            self.damaged += 1
+        self._pass(line)
+
+    def _pass(self, line: bytes) -> None:
+        self._offset += len(line)
+        self._count = max(self._count - 1, 0)  # somebody may have added lines
+        if self._segment < self._last and not self._line():
+            self._next_segment()
+        else:
+            self._write_position()
 
     def _next_segment(self) -> None:
         old = self._path(self._segment)
@@ -137,10 +169,10 @@ class Spool:
         try:
             record = json.loads(path.read_text())
             segment, offset = int(record["segment"]), int(record["offset"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"{path}: is damaged; delete it to send every event again") from error
-        file = self._path(segment)
-        if offset > (file.stat().st_size if file.exists() else 0):
+        require(segment >= 0 <= offset, f"{path}: is damaged; delete it to send every event again")
+        if offset > _size(self._path(segment)):
             offset = 0  # somebody deleted the file: the next events begin it anew
         return (segment, offset) if segment >= first else (first, 0)
 
@@ -169,6 +201,19 @@ class Spool:
                     data = path.read_bytes()
                     count += data[self._offset if number == self._segment else 0 :].count(b"\n")
         return count
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Return the record that a line holds, None where it holds none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _lock(file: Any, folder: Path) -> None:

@@ -22,7 +22,7 @@ from vision_heads.stream.lines import LineFile
 from vision_heads.stream.seen import Event, Seen
 from vision_heads.stream.settings import Backoff
 from vision_heads.stream.snapshots import snapshot_name
-from vision_heads.stream.spool import Spool
+from vision_heads.stream.spool import DAMAGED, Spool
 from vision_heads.version import __version__
 
 _LATER = frozenset({408, 425, 429})
@@ -73,7 +73,7 @@ class Webhook:
             report(f"{self.name}: {len(self._spool)} events of an earlier run are sent first")
         self.delivered = self.refused = 0
         self._backoff = Backoff(first, most)
-        self._away = False
+        self._away = self._damage_told = False
         self._closing = threading.Event()
         self._sender = threading.Thread(target=self._send_all, name="vh-webhook", daemon=True)
         self._sender.start()
@@ -105,6 +105,8 @@ class Webhook:
                 f"{self.name}: {len(self._spool)} events wait in {self._spool.folder}; they are "
                 "sent by the next run with this spool"
             )
+        if self._spool.damaged:
+            self._report(f"{self.name}: {self._spool.damaged} damaged events were left out")
         self._spool.close()
 
     def _send_all(self) -> None:
@@ -112,11 +114,18 @@ class Webhook:
             self._spool.wait(0.2)
             try:
                 record = self._spool.first()
+                self._tell_damage()
                 if record is not None:
                     self._send(record)
             except UserError as error:  # the spool's disk
                 self._report(str(error))
                 self._closing.wait(self._backoff.wait())
+
+    def _tell_damage(self) -> None:
+        if self._spool.damaged and not self._damage_told:
+            self._damage_told = True
+            kept = self._spool.folder / DAMAGED
+            self._report(f"{self.name}: damaged events in the spool are left out; kept in {kept}")
 
     def _send(self, record: dict[str, Any]) -> None:
         problem, final = self._post(record)
