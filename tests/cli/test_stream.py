@@ -101,7 +101,8 @@ def test_a_damaged_file_is_used_up_to_the_damage_and_reported(place):
     write_clip(place / "c.mkv", [n / 10 for n in range(FRAMES)])
     whole = Path("c.mkv").read_bytes()
     Path("c.mkv").write_bytes(whole[: len(whole) * 2 // 3])
-    done = vh("a.mp4", "b.mp4", "c.mkv", "--jsonl", "o.jsonl")
+    done = vh("a.mp4", "b.mp4", "c.mkv", "--jsonl", "o.jsonl", "--video", "o.mp4")
+    assert sorted(path.name for path in place.glob("o-*")) == ["o-a.mp4", "o-c.mp4"]
     assert done.exit_code == 2 and data
     assert "b: failed: b.mp4: cannot be opened" in done.output
     assert "c: truncated: c.mkv: " in done.output

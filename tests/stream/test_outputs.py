@@ -283,6 +283,23 @@ def test_a_video_that_cannot_be_opened_is_found_out_at_once(tmp_path):
             VideoFiles(tmp_path / place, ["gate"], False)
 
 
+def test_a_source_without_pictures_leaves_no_video_and_takes_none_away(tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "old-gate.mp4").write_bytes(b"of yesterday")
+    (tmp_path / "link-gate.mp4").symlink_to(tmp_path / "elsewhere.mp4")
+    before = sorted(tmp_path.iterdir())
+    for name in ("new", "old", "link"):
+        output = VideoFiles(tmp_path / f"{name}.mp4", ["gate", "yard"], True)
+        output.end("gate")
+        output.close()
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "old-gate.mp4").read_bytes() == b"of yesterday"
+    output = VideoFiles(tmp_path / "old-gate.mp4", ["gate"], False)
+    output.frame(seen(0))
+    output.close()
+    assert len(list(open_video(find_videos([str(tmp_path / "old-gate.mp4")])[0]))) == 1
+
+
 def test_snapshots_show_the_object(tmp_path):
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 100:140] = 255

@@ -72,10 +72,7 @@ class VideoFiles:
         several = len(sources) > 1
         self._paths = {name: inserted(path, name) if several else path for name in sources}
         for file in self._paths.values():
-            # Finds out now, not at the first picture, that nothing can be written here.
-            with named_errors(file):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.open("wb").close()
+            _require_writable(file)
         self._open: dict[str, _Encoder] = {}
 
     def frame(self, seen: Seen) -> None:
@@ -120,6 +117,20 @@ class VideoFiles:
                 self._report(f"{path}: this PyAV has no H.264 encoder; written as MPEG-4 Part 2")
             return encoder
         raise OutputBrokenError(f"{path}: cannot be written: {problem}")
+
+
+def _require_writable(path: Path) -> None:
+    """Find out now, not at the first picture, that nothing can be written here.
+
+    A source may never give a picture: no empty file is left, and one of an earlier run stays.
+    """
+    with named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.resolve()  # of a link to nothing, that is what opening it makes
+        there = file.exists()
+        file.open("ab").close()
+        if not there:
+            file.unlink()
 
 
 class _Drain:
