@@ -19,7 +19,6 @@ from tests.runtime.tiny_onnx import picture, write_model
 from vision_heads.cli import stream as command
 from vision_heads.errors import UserError
 from vision_heads.media.video import find_videos, open_video
-from vision_heads.stream.run import _signals
 
 pytest.importorskip("av")
 app = typer.Typer()
@@ -216,35 +215,6 @@ def test_a_signal_finishes_the_files_and_they_play(place, number):
     assert 10 < len(records) < 2000
     frames, source = frames_of(place / "o.mp4")
     assert len(frames) == len(records) and source.end.reason == "finished"
-
-
-@pytest.fixture
-def hangups():
-    """What the tests' own handler of SIGHUP got: without one it would end them all."""
-    got = []
-    before = signal.signal(signal.SIGHUP, lambda *_: got.append(1))
-    yield got
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_second_signal_ends_at_once_whichever_it_is(first, hangups):
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    with _signals() as received:
-        signal.raise_signal(first)
-        assert received == [first]
-        after = [signal.getsignal(number) for number in numbers]
-        # A closed terminal sends more than one.
-        assert after == [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]
-    assert [signal.getsignal(number) for number in numbers] == before and not hangups
-
-
-def test_nohup_keeps_a_run_alive(hangups):
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with _signals() as received:
-        signal.raise_signal(signal.SIGHUP)
-        assert not received and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_terminal_that_was_closed_ends_no_run(place, monkeypatch):

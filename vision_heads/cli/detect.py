@@ -20,8 +20,8 @@ from vision_heads.cli.detect_report import (
 )
 from vision_heads.cli.places import require_apart
 from vision_heads.cli.progress import progress
-from vision_heads.cli.signals import as_interrupts
 from vision_heads.errors import UserError, require
+from vision_heads.signals import as_interrupts
 
 if TYPE_CHECKING:
     from vision_heads.media.attention import AttentionSink

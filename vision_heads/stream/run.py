@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vision_heads.errors import UserError, require
 from vision_heads.media.sinks import named_errors
 from vision_heads.media.video import OpenOptions, VideoSpec, open_video
+from vision_heads.signals import collected
 from vision_heads.stream.lane import Report
 from vision_heads.stream.pipeline import Pipeline
 
@@ -59,7 +58,7 @@ def run(
     Raises:
         UserError: no output can be written any more; or a source cannot be worked on.
     """
-    with _signals() as received:
+    with collected() as received:
         pipeline.start()
         try:
             if stats is not None and not _is_device(stats):
@@ -107,34 +106,6 @@ def write_stats(path: Path, pipeline: Pipeline, counts: Counts | None = None) ->
 def _is_device(path: Path) -> bool:
     """Tell whether this is /dev/stdout or the like, which takes the counts as they come."""
     return path.exists() and not path.is_file() and not path.is_dir()
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect signals that ask for the end; the second one, of whichever, has its usual effect.
-
-    But for SIGHUP: the system and the shell each send one when a terminal is closed.
-    """
-    received: list[int] = []
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as nohup wants it
-        numbers.append(hangup)
-
-    def note(number: int, _frame: Any) -> None:
-        received.append(number)
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN if each == hangup else signal.SIG_DFL)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _watch(
