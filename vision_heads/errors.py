@@ -23,6 +23,17 @@ def require(condition: object, message: str) -> None:
         raise UserError(message)
 
 
+def missing_package(error: ImportError) -> str:
+    """Return what an import lacks: a package's name, or the error's own words where it has none.
+
+    Raises:
+        ImportError: `error` itself, where a module of ours is what fails: no install mends that.
+    """
+    if (error.name or "").partition(".")[0] == "vision_heads":
+        raise error
+    return error.name or str(error)
+
+
 def is_no_room(error: OSError) -> bool:
     """Whether a disk is full or may not be written: nobody's fault, so it needs no traceback."""
     return error.errno in _NO_ROOM

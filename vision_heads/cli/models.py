@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vision_heads.errors import UserError, require
+from vision_heads.errors import UserError, missing_package, require
 from vision_heads.runtime.engines import resolve_weights
 
 
@@ -33,10 +33,8 @@ def torch_module(name: str, otherwise: str = "") -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        if (error.name or "vision_heads").partition(".")[0] == "vision_heads":
-            raise  # a fault of ours, which no install would mend
-        install = f'this needs {error.name}: pip install "vision-heads[train]"{otherwise}'
-        raise UserError(install) from error
+        needs = f"this needs {missing_package(error)}"
+        raise UserError(f'{needs}: pip install "vision-heads[train]"{otherwise}') from error
 
 
 def comma_separated(text: str | None) -> list[str] | None:

@@ -11,7 +11,7 @@ import typer
 from vision_heads.cli import options as opt
 from vision_heads.cli.messages import say
 from vision_heads.cli.stream_track import OFF
-from vision_heads.errors import UserError, require
+from vision_heads.errors import UserError, missing_package, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,9 +189,8 @@ def _modules() -> tuple[Any, Any]:
 
         from vision_heads.serve import app, server  # noqa: PLC0415
     except ImportError as error:
-        if (error.name or "vision_heads").partition(".")[0] == "vision_heads":
-            raise  # a fault of ours, which no install would mend
-        raise UserError(f'serving needs {error.name}: pip install "vision-heads[serve]"') from error
+        needs = f"serving needs {missing_package(error)}"
+        raise UserError(f'{needs}: pip install "vision-heads[serve]"') from error
     return server, app
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_heads.errors import UserError, require
+from vision_heads.errors import UserError, missing_package, require
 from vision_heads.paths import assets
 from vision_heads.runtime import providers
 from vision_heads.runtime.checks import is_whole
@@ -214,10 +214,9 @@ def open_engine(
     try:
         module = import_module("vision_heads.torch_engine")
     except ImportError as error:
-        if (error.name or "").partition(".")[0] == "vision_heads":
-            raise  # a fault of ours, which no install would mend
+        needs = f"{file}: needs {missing_package(error)}"
         raise UserError(
-            f'{file}: needs torch: pip install "vision-heads[train]", or use a .onnx file'
+            f'{needs}: pip install "vision-heads[train]", or use a .onnx file'
         ) from error
     engine: Engine = module.TorchEngine(file, threads=threads)
     return engine
