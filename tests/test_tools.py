@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -34,6 +36,15 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, script, words, mes
         main()
     assert ended.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_scripts_switch_telemetry_off_before_onnx_runtime_is_there(repository):
+    code = "import os, sys, tools; print('onnxruntime' in sys.modules, os.environ[sys.argv[1]])"
+    variable = "ORT_DISABLE_TELEMETRY"
+    environment = {name: value for name, value in os.environ.items() if name != variable}
+    command = [sys.executable, "-c", code, variable]
+    told = subprocess.check_output(command, cwd=repository, env=environment, text=True)
+    assert told == "False 1\n"
 
 
 def test_a_script_ends_as_the_commands_do(capsys, monkeypatch):
