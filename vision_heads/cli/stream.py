@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,13 @@ from vision_heads.cli.messages import say
 
 if TYPE_CHECKING:
     from vision_heads.media.video import OpenOptions, VideoSpec
+    from vision_heads.runtime.engines import Engine
+    from vision_heads.runtime.request import Request
+    from vision_heads.stream.analytics import Analytics
     from vision_heads.stream.pipeline import Pipeline
+    from vision_heads.stream.plan import OutputPlan
     from vision_heads.stream.run import Counts
+    from vision_heads.stream.settings import Settings
 
 _HELP = """Detect in videos and live streams: video files, GIFs, folders or patterns of pictures,
 webcams (0, /dev/video0), URLs (rtsp, http, udp, rtp, ...), .sdp files, or .txt lists of these with
@@ -172,19 +177,10 @@ def stream(
     from vision_heads.cli.stream_track import class_names, open_analytics  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
-    from vision_heads.runtime.engines import (  # noqa: PLC0415
-        describe_run,
-        open_engine,
-        resolve_weights,
-        shares_cores,
-    )
-    from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
+    from vision_heads.runtime.engines import resolve_weights  # noqa: PLC0415
     from vision_heads.runtime.request import make_request  # noqa: PLC0415
-    from vision_heads.stream.pipeline import Pipeline  # noqa: PLC0415
     from vision_heads.stream.plan import OutputPlan  # noqa: PLC0415
-    from vision_heads.stream.run import run  # noqa: PLC0415
     from vision_heads.stream.settings import Settings  # noqa: PLC0415
-    from vision_heads.stream.window import Windows  # noqa: PLC0415
 
     options = OpenOptions(fps, transport, timeout)  # type: ignore[arg-type]
     settings = Settings(stride=stride, max_fps=max_fps, reconnect=reconnect)
@@ -192,12 +188,7 @@ def stream(
     _require_decoders(found, options)
     cv2.setNumThreads(1)  # frames are decoded and drawn side by side already
     file = resolve_weights(weights)
-    # One live source alone: all cores for one frame give less delay than a frame a core.
-    calls = 1 if len(found) == 1 and found[0].live else None
-    threading_plan = plan_threads(threads, calls, share=shares_cores(file, provider))
-    engine = open_engine(file, threads=threading_plan.threads, provider=provider)
-    for line in describe_run(engine):
-        say(line)
+    engine, parallel = _open_model(file, found, threads, provider)
     request = make_request(
         engine,
         DecodeOptions(conf, iou, max_det),
@@ -216,9 +207,7 @@ def stream(
         mix=track_mixed,
         smooth=smooth,
     )
-    if analytics and analytics.settings.shapes:
-        for line in analytics.settings.shapes.strangers([spec.name for spec in found]):
-            say(f"{shapes}: {line}")
+    _say_strangers(analytics, shapes, found)
     plan = OutputPlan(
         video=video,
         jsonl=jsonl,
@@ -232,23 +221,73 @@ def stream(
         stats=stats,
         inputs=[file, *_lists(sources), *([shapes] if shapes else [])],
     )
+    code = _run(engine, request, analytics, plan, found, options, settings, parallel, show)
+    if code:
+        raise typer.Exit(code)
+
+
+def _open_model(
+    file: Path, sources: Sequence[VideoSpec], threads: int | None, provider: str | None
+) -> tuple[Engine, int]:
+    """Open a model file and say where it runs; also return how many calls of it run at a time."""
+    from vision_heads.runtime.engines import (  # noqa: PLC0415
+        describe_run,
+        open_engine,
+        shares_cores,
+    )
+    from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
+
+    # One live source alone: all cores for one frame give less delay than a frame a core.
+    calls = 1 if len(sources) == 1 and sources[0].live else None
+    plan = plan_threads(threads, calls, share=shares_cores(file, provider))
+    engine = open_engine(file, threads=plan.threads, provider=provider)
+    for line in describe_run(engine):
+        say(line)
+    return engine, plan.parallel
+
+
+def _say_strangers(
+    analytics: Analytics | None, file: Path | None, sources: Sequence[VideoSpec]
+) -> None:
+    """Name sources in the file of lines and zones that are none of this run's."""
+    if analytics and analytics.settings.shapes:
+        for line in analytics.settings.shapes.strangers([spec.name for spec in sources]):
+            say(f"{file}: {line}")
+
+
+def _run(
+    engine: Engine,
+    request: Request,
+    analytics: Analytics | None,
+    plan: OutputPlan,
+    sources: Sequence[VideoSpec],
+    options: OpenOptions,
+    settings: Settings,
+    parallel: int,
+    show: bool,
+) -> int:
+    """Run everything to its end, print what came of it, and return the exit code."""
+    from vision_heads.stream.pipeline import Pipeline  # noqa: PLC0415
+    from vision_heads.stream.run import run  # noqa: PLC0415
+    from vision_heads.stream.window import Windows  # noqa: PLC0415
+
     window = Windows() if show else None
-    outputs = plan.open(found, list(request.options), say)
+    outputs = plan.open(sources, list(request.options), say)
     pipeline = Pipeline(
         engine,
         request,
         outputs=[*outputs, window] if window else outputs,
         hooks=[analytics] if analytics else [],
         settings=settings,
-        parallel=threading_plan.parallel,
+        parallel=parallel,
         report=say,
     )
     counts = analytics.counts if analytics else None
-    stopped = run(pipeline, found, options, say=say, window=window, stats=stats, counts=counts)
+    stopped = run(
+        pipeline, sources, options, say=say, window=window, stats=plan.stats, counts=counts
+    )
     _print_report(pipeline, counts)
-    code = _exit_code(pipeline, found, stopped)
-    if code:
-        raise typer.Exit(code)
+    return _exit_code(pipeline, sources, stopped)
 
 
 def _require_decoders(sources: Sequence[VideoSpec], options: OpenOptions) -> None:
@@ -265,12 +304,24 @@ def _lists(sources: Sequence[str]) -> list[Path]:
 
 
 def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
     from vision_heads.cli.stream_track import count_lines  # noqa: PLC0415
 
     records = pipeline.stats()
+    _print_table(records)
+    counted = {} if counts is None else {name: counts(name) for name in records}
+    for name, found in counted.items():
+        for line in [] if found is None else count_lines(name, found):
+            typer.echo(line)
+    for name, record in records.items():
+        if record["message"]:
+            say(f"{name}: {record['end']}: {record['message']}")
+
+
+def _print_table(records: Mapping[str, dict[str, Any]]) -> None:
+    """Print `Pipeline.stats`, a line a source."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     columns = ("received", "shown", "skipped", "dropped", "damaged", "reconnects")
     titles = ("source", "in", *columns[1:], "a second", "ms p50", "p90", "p99")
     table = Table(*titles, box=None, header_style="bold")
@@ -289,13 +340,6 @@ def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
     if not console.is_terminal:
         console.width = 160  # lines in a log are not cut
     console.print(table)
-    counted = {} if counts is None else {name: counts(name) for name in records}
-    for name, found in counted.items():
-        for line in [] if found is None else count_lines(name, found):
-            typer.echo(line)
-    for name, record in records.items():
-        if record["message"]:
-            say(f"{name}: {record['end']}: {record['message']}")
 
 
 def _exit_code(pipeline: Pipeline, sources: Sequence[VideoSpec], stopped: int | None) -> int:

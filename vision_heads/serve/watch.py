@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query, WebSocket
+from fastapi import APIRouter, Depends, Query, WebSocket
 from starlette.responses import Response
 
 from vision_heads.serve.channel import Channel
@@ -36,20 +36,70 @@ _Tracks = Annotated[bool, Query(description="Write track ids into labels.")]
 _Axes = Annotated[bool, Query(description="Draw how heads are turned.")]
 
 
+def _look(
+    width: _Width = None,
+    heads: _Heads = None,
+    boxes: _Boxes = True,
+    tracks: _Tracks = True,
+    axes: _Axes = True,
+) -> Look:
+    chosen = None if heads is None else frozenset(name.strip() for name in heads.split(","))
+    wide = None if width is None else nearest_width(width)
+    return Look(wide, heads=chosen, boxes=boxes, tracks=tracks, axes=axes)
+
+
+_Wanted = Annotated[Look, Depends(_look)]
+
+
 def watch_routes(streams: Streams, limits: Limits, metrics: Metrics, pool: Executor) -> APIRouter:
     """Return the routes that watchers use."""
     router = APIRouter(prefix="/v1", tags=["streams"])
+    seats = _Seats(streams, limits.watchers)
+    _route_snapshot(router, streams, pool)
+    _route_mjpeg(router, streams, seats, limits.seconds, metrics, pool)
+    _route_events(router, streams, seats, limits)
+    _route_live(router, streams, seats, limits.seconds, metrics, pool)
+    return router
+
+
+class _Seats:
+    """Places of watchers, whose connections never end.
+
+    Args:
+        streams: counts who sits.
+        most: watchers at once.
+    """
+
+    def __init__(self, streams: Streams, most: int) -> None:
+        self._streams, self._most = streams, most
+
+    @property
+    def full(self) -> bool:
+        return self._streams.watchers >= self._most
+
+    def require_one(self) -> None:
+        """Raise `ApiError` 503 where none is free: it must be told before an answer begins."""
+        if self.full:
+            raise busy(f"{self._streams.watchers} watchers are connected already")
 
     @contextmanager
-    def seat() -> Iterator[None]:
-        if streams.watchers >= limits.watchers:
-            raise busy(f"{streams.watchers} watchers are connected already")
-        streams.watchers += 1
+    def taken(self) -> Iterator[None]:
+        self.require_one()
+        self._streams.watchers += 1
         try:
             yield
         finally:
-            streams.watchers -= 1
+            self._streams.watchers -= 1
 
+    async def during(self, parts: Parts) -> Parts:
+        """Yield the parts of an answer, with a seat as long as there are any."""
+        with self.taken():
+            async with aclosing(parts):
+                async for part in parts:
+                    yield part
+
+
+def _route_snapshot(router: APIRouter, streams: Streams, pool: Executor) -> None:
     @router.get(
         "/streams/{key}/snapshot",
         summary="The newest frame, drawn",
@@ -59,22 +109,23 @@ def watch_routes(streams: Streams, limits: Limits, metrics: Metrics, pool: Execu
             **errors(404, 409, 422),
         },
     )
-    async def snapshot(
-        key: Key,
-        width: _Width = None,
-        heads: _Heads = None,
-        boxes: _Boxes = True,
-        tracks: _Tracks = True,
-        axes: _Axes = True,
-    ) -> Response:
+    async def snapshot(key: Key, look: _Wanted) -> Response:
         """One JPEG."""
         shot = streams.channel(key).shot
         if shot is None:
             raise ApiError(409, "the stream has no picture now")
-        look = _look(width, heads, boxes, tracks, axes)
         headers = {"Cache-Control": "no-store"}
         return Response(await shot.picture(look, pool), 200, headers, "image/jpeg")
 
+
+def _route_mjpeg(
+    router: APIRouter,
+    streams: Streams,
+    seats: _Seats,
+    patience: float,
+    metrics: Metrics,
+    pool: Executor,
+) -> None:
     @router.get(
         "/streams/{key}/mjpeg",
         summary="Moving pictures, drawn",
@@ -88,77 +139,63 @@ def watch_routes(streams: Streams, limits: Limits, metrics: Metrics, pool: Execu
             **errors(404, 422, 503),
         },
     )
-    async def mjpeg(
-        key: Key,
-        width: _Width = None,
-        heads: _Heads = None,
-        boxes: _Boxes = True,
-        tracks: _Tracks = True,
-        axes: _Axes = True,
-    ) -> Response:
+    async def mjpeg(key: Key, look: _Wanted) -> Response:
         """The stream as MJPEG, until either side has enough."""
         channel = streams.channel(key)
-        look = _look(width, heads, boxes, tracks, axes)
-        with seat():
-            pass  # full houses are told at once, with a status
+        seats.require_one()
         parts = _pictures(channel, look, pool, metrics)
         kind = f"multipart/x-mixed-replace; boundary={_EDGE.decode()}"
-        return Endless(_seated(seat, parts), kind, limits.seconds)
+        return Endless(seats.during(parts), kind, patience)
 
+
+_EVENTS = {
+    "description": "Server-sent events. `frame`: what was found in a frame; `dropped`: how many "
+    "were left out, because the client was too slow; and whatever happens: `source_lost`, "
+    "`source_resumed`, `line_crossed` ...",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'event: frame\ndata: {"source":"gate","frame":7,"time":0.28,'
+            '"received":1767225600.2,"heads":{"aerial":[{"class":"car","score":0.87,'
+            '"box":[512.25,101.5,540.75,130.0],"track":3}]}}\n\n',
+        }
+    },
+}
+
+
+def _route_events(router: APIRouter, streams: Streams, seats: _Seats, limits: Limits) -> None:
     @router.get(
         "/streams/{key}/events",
         summary="Results and events as they come",
         response_class=Response,
-        responses={
-            200: {
-                "description": "Server-sent events. `frame`: what was found in a frame; `dropped`: "
-                "how many were left out, because the client was too slow; and whatever happens: "
-                "`source_lost`, `source_resumed`, `line_crossed` ...",
-                "content": {
-                    "text/event-stream": {
-                        "schema": {"type": "string"},
-                        "example": 'event: frame\ndata: {"source":"gate","frame":7,"time":0.28,'
-                        '"received":1767225600.2,"heads":{"aerial":[{"class":"car","score":0.87,'
-                        '"box":[512.25,101.5,540.75,130.0],"track":3}]}}\n\n',
-                    }
-                },
-            },
-            **errors(404, 422, 503),
-        },
+        responses={200: _EVENTS, **errors(404, 422, 503)},
     )
     async def events(key: Key) -> Response:
         """Every frame's results, until either side has enough."""
         channel = streams.channel(key)
-        with seat():
-            pass
+        seats.require_one()
         parts = _records(channel, limits.backlog)
-        return Endless(_seated(seat, parts), "text/event-stream", limits.seconds)
+        return Endless(seats.during(parts), "text/event-stream", limits.seconds)
 
+
+def _route_live(
+    router: APIRouter,
+    streams: Streams,
+    seats: _Seats,
+    patience: float,
+    metrics: Metrics,
+    pool: Executor,
+) -> None:
     @router.websocket("/live")
     async def live(socket: WebSocket) -> None:
-        if streams.watchers >= limits.watchers or streams.closed:
+        if seats.full or streams.closed:
             await socket.close(1013)
             return
-        with seat():
+        with seats.taken():
             await socket.accept()
             await LivePage(
-                socket, streams, pool, limits.seconds, lambda: metrics.frames_sent.add(way="live")
+                socket, streams, pool, patience, lambda: metrics.frames_sent.add(way="live")
             ).run()
-
-    return router
-
-
-def _look(width: int | None, heads: str | None, boxes: bool, tracks: bool, axes: bool) -> Look:
-    chosen = None if heads is None else frozenset(name.strip() for name in heads.split(","))
-    wide = None if width is None else nearest_width(width)
-    return Look(wide, heads=chosen, boxes=boxes, tracks=tracks, axes=axes)
-
-
-async def _seated(seat: Any, parts: Parts) -> Parts:
-    with seat():
-        async with aclosing(parts):
-            async for part in parts:
-                yield part
 
 
 async def _pictures(channel: Channel, look: Look, pool: Executor, metrics: Metrics) -> Parts:
