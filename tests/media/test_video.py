@@ -198,6 +198,19 @@ def test_a_live_clock_that_is_set_back_goes_on():
     assert (np.diff([after[-1], *jitter]) > 0).all() and jitter[-1] - before[0] < 0.5
 
 
+def test_a_live_clock_that_is_set_ahead_goes_on():
+    """A camera without a battery begins in 1970, until it has asked for the time."""
+    from vision_heads.media.video_network import Times
+
+    now = [0.0]
+    times = Times(0.04, lambda: now[0])
+    moments = [0, 0.04, 1.7e9, 1.7e9 + 0.04, 1.7e9 + 10.04]  # the last is late and came in a burst
+    found = [times.at(moment) for moment in moments]
+    assert found == pytest.approx([0, 0.04, 0.08, 0.12, 10.12], abs=1e-6)
+    now[0] += 5000  # no clock was set: nothing came for so long
+    assert times.at(1.7e9 + 5010.04) == pytest.approx(5010.12, abs=1e-6)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
 def test_a_timeout_is_a_number_of_seconds(seconds):
     with pytest.raises(UserError, match="timeout must be"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,10 @@ _UNTIMED = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe", "image2pipe", "h264", "hev
 
 BACK = 1.0
 """Seconds by which a clock must go back to have been set back; less is jitter."""
+
+AHEAD = 600.0
+"""Seconds by which a clock must be ahead of ours at once to have been set; less is a gap, or
+pictures that come in bursts."""
 
 # A playlist or a redirect must not lead to this machine's files.
 _NETWORK = "http,https,tcp,tls,crypto,httpproxy,udp,rtp,srtp"
@@ -120,19 +124,22 @@ class NetworkSource:
 
 
 class Times:
-    """Seconds since a stream's first frame, by its own clock, which may lack, stand or jump back.
+    """Seconds since a stream's first frame, by its own clock, which may lack, stand or be set.
 
     Args:
         interval: seconds between frames, where the clock does not say.
+        now: seconds by this machine's clock; for tests.
     """
 
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
+    def __init__(self, interval: float, now: Callable[[], float] = clock.monotonic) -> None:
+        self._interval, self._now = interval, now
         self._start: float | None = None
         self._last: float | None = None
+        self._seen = 0.0
 
     def at(self, moment: float | None) -> float:
         """Return the next frame's time, later than the one before; `moment` is its clock's."""
+        before, self._seen = self._seen, self._now()
         if self._last is None:
             expected = earliest = 0.0
         else:
@@ -140,8 +147,9 @@ class Times:
             earliest = self._last + self._interval / 100
         seconds = expected
         if moment is not None:
-            if self._start is None or moment - self._start < expected - BACK:
-                # Set back: time goes on from here, and does not stand until it has caught up.
+            latest = expected + (self._seen - before) + AHEAD
+            if self._start is None or not expected - BACK <= moment - self._start <= latest:
+                # Set back, time would stand until it has caught up; set ahead, years would pass.
                 self._start = moment - expected
             seconds = moment - self._start
         self._last = max(seconds, earliest)
