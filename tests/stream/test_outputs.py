@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -213,6 +214,25 @@ def test_a_clock_that_goes_back_squeezes_nothing_together(tmp_path):
     assert frames == pytest.approx(wanted, abs=0.0011)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_pause_longer_than_a_file_can_hold_squeezes_nothing_together(
+    tmp_path, monkeypatch, codec, name
+):
+    """A camera that is off at night, then one whose clock is set."""
+    if codec not in pytest.importorskip("av").codecs_available:
+        pytest.skip(f"this build of PyAV has no {codec}")
+    monkeypatch.setattr("vision_heads.stream.video.CODECS", (codec,))
+    output = VideoFiles(tmp_path / name, ["gate"], True)
+    for index, moment in enumerate([0, 0.04, 40_000, 40_000.04, 1.7e9, 1.7e9 + 0.04]):
+        output.frame(seen(index, moment))
+    output.close()
+    frames = [frame.time for frame in open_video(find_videos([str(tmp_path / name)])[0])]
+    nine = 9 * 3600
+    wanted = [0, 0.04, nine + 0.04, nine + 0.08, 2 * nine + 0.08, 2 * nine + 0.12]
+    assert frames == pytest.approx(wanted, abs=0.0011)
+
+
 def test_what_is_drawn_is_in_the_video_whatever_its_size(tmp_path):
     pytest.importorskip("av")
     output = VideoFiles(tmp_path / "a.mp4", ["gate", "yard"], False)
@@ -273,6 +293,44 @@ def test_a_video_that_is_deleted_meanwhile_is_given_up_with_a_line(tmp_path):
     (tmp_path / "a.mp4").unlink()
     with pytest.raises(OutputBrokenError, match=r"a\.mp4: cannot be written: it was deleted"):
         output.close()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_fault_of_the_encoder_is_a_line_too(tmp_path, last):
+    av = pytest.importorskip("av")
+
+    def fail(frame=None):
+        if last == (frame is None):
+            raise av.error.PermissionError(1, "Operation not permitted")
+        return []
+
+    output = VideoFiles(tmp_path / "a.mp4", ["gate"], False)
+    output.frame(seen(0))
+    output._open["gate"]._stream = SimpleNamespace(encode=fail)
+    with pytest.raises(OutputBrokenError, match=r"a\.mp4: cannot be written: operation not"):
+        output.end("gate") if last else output.frame(seen(1))
+    output.close()
+
+
+def test_a_size_that_no_encoder_takes_leaves_no_empty_video(tmp_path):
+    pytest.importorskip("av")
+    output = VideoFiles(tmp_path / "a.mp4", ["gate"], False)
+    with pytest.raises(OutputBrokenError, match=r"a\.mp4: cannot be written"):
+        output.frame(seen(0, image=np.zeros((2, 20_000, 3), np.uint8)))
+    output.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_video_that_fails_keeps_no_other_from_being_finished(tmp_path):
+    pytest.importorskip("av")
+    output = VideoFiles(tmp_path / "a.mp4", ["gate", "yard", "door"], False)
+    for source in ("gate", "yard", "door"):
+        output.frame(seen(0, source=source))
+    (tmp_path / "a-yard.mp4").unlink()
+    with pytest.raises(OutputBrokenError, match=r"a-yard\.mp4: cannot be written"):
+        output.close()
+    for source in ("gate", "door"):
+        assert len(list(open_video(find_videos([str(tmp_path / f"a-{source}.mp4")])[0]))) == 1
 
 
 def test_a_video_that_cannot_be_opened_is_found_out_at_once(tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ BT601, LIMITED = 6, 1
 
 BACK = 1.0
 """Seconds by which a source's clock must go back to count as another recording."""
+
+LONGEST = 32_400.0
+"""Most seconds from one picture to the next: MP4 holds 2^31 ticks, and what comes after a longer
+pause (a camera that is off at night, a clock that is set) would be squeezed into an instant."""
 
 
 class VideoFiles:
@@ -98,9 +103,10 @@ class VideoFiles:
             self._open.pop(source).close()
 
     def close(self) -> None:
-        """Finish every file."""
-        for source in list(self._open):
-            self.end(source)
+        """Finish every file, also those behind one that cannot be finished."""
+        with contextlib.ExitStack() as stack:
+            for source in list(self._open):
+                stack.callback(self.end, source)
 
     def _begin(self, path: Path, picture: Pixels) -> _Encoder:
         av = require_av()
@@ -194,6 +200,8 @@ class _Encoder:
             self._stream = self._start(codec)
         except BaseException:
             self.abandon()
+            if path.is_file() and not path.stat().st_size:
+                path.unlink()
             raise
 
     def _start(self, codec: str) -> Any:
@@ -218,37 +226,44 @@ class _Encoder:
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         self._last = max(round(self._onward(seconds) * TICKS), self._last + 1)
         frame.pts, frame.time_base = self._last, self._base
-        self._mux(self._stream.encode(frame))
+        with self._named_errors():
+            self._file.mux(self._stream.encode(frame))
 
     def _onward(self, seconds: float) -> float:
         """Return a time that goes on where the source's clock went back: recordings put together.
 
         Without it everything after that would be squeezed into an instant.
         """
-        if self._before - seconds > BACK:
+        step = seconds - self._before
+        if step < -BACK:
             self._shift = self._last / TICKS + self._step - seconds
-        elif 0 < seconds - self._before < BACK:
-            self._step = seconds - self._before
+        elif 0 < step < BACK:
+            self._step = step
+        elif step > LONGEST and self._last >= 0:
+            self._shift -= step - LONGEST
         self._before = seconds
         return seconds + self._shift
 
     def close(self) -> None:
         try:
-            self._mux(self._stream.encode())
+            with self._named_errors():
+                self._file.mux(self._stream.encode())
+                self._file.close()
         finally:
             self.abandon()
         self._check()
 
     def abandon(self) -> None:
         """Close what is open; PyAV must not be left to do so whenever memory is tidied up."""
-        self._file.close()
+        with contextlib.suppress(require_av().FFmpegError):
+            self._file.close()
         self._drain.close()
 
-    def _mux(self, packets: Any) -> None:
-        av = require_av()
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
         try:
-            self._file.mux(packets)
-        except (av.FFmpegError, OSError) as error:
+            yield
+        except (require_av().FFmpegError, OSError) as error:
             raise self._broken(error) from error
         self._check()
 
