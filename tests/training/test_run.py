@@ -186,6 +186,19 @@ def test_a_head_without_any_label_is_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
+def test_a_head_pose_run_without_poses_says_so(tmp_path: Path) -> None:
+    """It ended like any other, and its poses were nobody's."""
+    card = coco_card(tmp_path / "data", 4)
+    out = tmp_path / "run"
+    head = ("--head", f"face=headpose:{card}", "--epochs", "1", "--out", str(out))
+    done = _vh(*head, *QUICK, "--set", "augment.close_mosaic=0")
+    assert done.exit_code == 0, (done.output, done.exception)
+    note = "face: no box of squares (train) has a pose, so poses are not learned"
+    assert done.output.count(note) == 1
+    assert note in (out / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,6 +14,7 @@ from vision_heads.data.fixes import apply_fixes, overlooked
 from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError, explain_no_room
 from vision_heads.training.config import TrainConfig, make_config, read_settings
+from vision_heads.training.describe import pose_note
 from vision_heads.training.seen import Seen, count_seen, write_seen
 from vision_heads.training.trainer import Trainer
 
@@ -212,6 +213,8 @@ def _announce(trainer: Trainer, train: dict[str, DataSplit], val: dict[str, Data
         scored = f", {len(val[name].samples)} to validate" if name in val else ""
         pictures = f"{len(split.samples)} pictures{scored}"
         say(f"{name}: {split.name}, {pictures}, {len(split.names)} classes")
+        if note := pose_note(trainer.config.heads[name], split):
+            say(f"{name}: {note}")
         if split.terms:
             say(f"  terms of {split.name}: {split.terms}")
         for each in (split, *([val[name]] if name in val else [])):
