@@ -34,6 +34,16 @@ def test_patience_counts_validations_without_a_better_figure() -> None:
     assert again.to_dict() == freezing.to_dict()
 
 
+def test_a_resumed_run_stops_heads_as_its_settings_say_now() -> None:
+    before = Freezing(joint({n: {"freeze_after": 3} for n in ("yellow", "blue", "face")}).heads)
+    record = before.to_dict()
+    now = joint({"yellow": {"freeze_after": 9}, "blue": {"freeze_after": 1}}).heads
+    for epochs, after in ((2, {"yellow": 9, "blue": 3}), (3, dict(record["after"]))):
+        freezing = Freezing(now)
+        freezing.resume(record, epochs)
+        assert freezing.after == after
+
+
 def test_own_parts_are_what_no_other_head_uses(tmp_path: Path) -> None:
     trainer = Trainer(joint(branches=BRANCHES), data(tmp_path), {}, tmp_path / "run")
     network = trainer.network

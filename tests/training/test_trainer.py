@@ -147,6 +147,30 @@ def test_a_run_is_resumed_on_its_own_data_alone(tmp_path: Path) -> None:
         Trainer(config, {"squares": train}, {}, out, resume=True)
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
+def test_edited_optimizer_settings_hold_from_where_a_run_is_resumed(tmp_path, capsys, name) -> None:
+    """All but the learning rate came back from the state, whatever config.yaml said."""
+    train = square_split(tmp_path / "train", 2)
+    first = {"name": name, "momentum": 0.9, "weight_decay": 5e-4}
+    out, edited = tmp_path / "run", first | {"momentum": 0.5, "weight_decay": 0.1}
+    Trainer(settings(epochs=1, optimizer=first), {"squares": train}, {}, out).run()
+    capsys.readouterr()
+    resumed = Trainer(
+        settings(epochs=2, optimizer=edited), {"squares": train}, {}, out, resume=True
+    )
+    group = resumed.optimizer.param_groups[0]
+    assert group["weight_decay"] == 0.1
+    assert 0.5 in (group.get("momentum"), *group.get("betas", ()))
+    assert resumed.optimizer.state_dict()["state"]
+    assert (
+        "settings edited since it stopped: epochs 1 -> 2, optimizer.momentum 0.9 -> 0.5, "
+        "optimizer.weight_decay 0.0005 -> 0.1\n"
+    ) in capsys.readouterr().err
+    resumed.run()
+    Trainer(settings(epochs=2, optimizer=edited), {"squares": train}, {}, out, resume=True)
+    assert "edited" not in capsys.readouterr().err
+
+
 def test_a_state_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
     from vision_heads.training.optimizer import Ema
     from vision_heads.training.state import check_data, latest_state, load_state, save_state

@@ -65,6 +65,18 @@ class Freezing:
         self.after = dict(record["after"])
         self.best, self.waited = dict(record["best"]), dict(record["waited"])
 
+    def resume(self, record: Mapping[str, Any], epochs: int) -> None:
+        """Take over what `to_dict` gave, and stop the heads that still train as settings say now.
+
+        Args:
+            record: of the run that is resumed.
+            epochs: done so far; a head that should have stopped before stops after the next one.
+        """
+        planned = self.after
+        self.restore(record)
+        stopped = {name: after for name, after in self.after.items() if after <= epochs}
+        self.after = {name: max(after, epochs + 1) for name, after in planned.items()} | stopped
+
 
 @torch.no_grad()
 def settle(network: Network, average: Network, frozen: Collection[str]) -> None:

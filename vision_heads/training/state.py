@@ -126,6 +126,9 @@ def load_state(
 ) -> dict[str, Any]:
     """Restore a state in place and return its `extra`.
 
+    The optimizer keeps its settings, which may have been edited since; what it has gathered is
+    restored.
+
     Raises:
         UserError: the state belongs to another architecture or optimizer, or is damaged.
     """
@@ -135,6 +138,7 @@ def load_state(
         network.load_state_dict(load_file(state / "network.safetensors"))
         ema.network.load_state_dict(load_file(state / "ema.safetensors"))
         tensors = load_file(state / "optimizer.safetensors")
+        settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
         optimizer.load_state_dict(_unflatten(tensors, record["groups"]))
     except (RuntimeError, ValueError) as error:
         # Of another network, torch lists every name.
@@ -142,9 +146,37 @@ def load_state(
         raise UserError(f"{state}: does not fit this run's settings ({problem})") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{state}: damaged ({error})") from error
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
     ema.updates = record["ema_updates"]
     extra: dict[str, Any] = record["extra"]
     return extra
+
+
+def edited(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """Say which settings differ, e.g. "epochs 10 -> 20"; "" where none do.
+
+    Args:
+        before: nested settings that a state was saved with; None for those of older versions.
+        now: of the resumed run.
+    """
+    old, new = _flat(before or now), _flat(now)
+    names = [name for name in dict.fromkeys([*new, *old]) if old.get(name) != new.get(name)]
+    changes = [f"{name} {_said(old, name)} -> {_said(new, name)}" for name in names]
+    return ", ".join(changes)
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return nested settings by names such as "optimizer.lr"."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        deeper = isinstance(value, dict) and value
+        flat |= _flat(value, f"{above}{name}.") if deeper else {above + name: value}
+    return flat
+
+
+def _said(settings: Mapping[str, Any], name: str) -> str:
+    return json.dumps(settings[name]) if name in settings else "none"
 
 
 def _check_optimizer(

@@ -37,7 +37,7 @@ from vision_heads.training.partial import (
     growth_of,
     rest_frozen_norms,
 )
-from vision_heads.training.state import check_data, latest_state, load_state, save_state
+from vision_heads.training.state import check_data, edited, latest_state, load_state, save_state
 from vision_heads.training.validate import fitness, marks, validate
 from vision_heads.training.weighting import make_weighting, sums_by_head
 
@@ -157,9 +157,11 @@ class Trainer:
         if "freezing" in extra:  # states of older versions know only what came before
             self.conflicts = Meters.from_dict(extra["conflicts"])
             self.weighting.restore(extra["weighting"])
-            self.freezing.restore(extra["freezing"])
+            self.freezing.resume(extra["freezing"], self.epoch)
         self.journal.rewind(self.epoch)
         self.journal.say(f"resume at epoch {self.epoch + 1}, batch {self.step_in_epoch + 1}")
+        if changes := edited(extra.get("settings"), self.config.model_dump(mode="json")):
+            self.journal.say(f"settings edited since it stopped: {changes}")
 
     def _data(self) -> dict[str, dict[str, Any]]:
         """Return by head what a resumed run must find again."""
@@ -362,6 +364,7 @@ class Trainer:
             "weighting": self.weighting.to_dict(),
             "freezing": self.freezing.to_dict(),
             "data": self._data(),
+            "settings": self.config.model_dump(mode="json"),
         }
         state = self.out / "state"
         save_state(state, self.step, self.network, self.ema, self.optimizer, extra)
