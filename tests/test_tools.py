@@ -66,6 +66,39 @@ def test_shipped_weights_need_a_size_that_networks_have():
         ship_weights.resized(SimpleNamespace(), 100)
 
 
+def test_weights_are_replaced_only_when_their_export_is_proved(monkeypatch, tmp_path):
+    ship_weights = pytest.importorskip("tools.ship_weights")
+    old = [tmp_path / "weights" / name for name in ("a.onnx", "a.safetensors", "SHA256SUMS")]
+    old[0].parent.mkdir()
+    for file in old:
+        file.write_text("old")
+    monkeypatch.setattr(ship_weights, "ROOT", tmp_path)
+    monkeypatch.setattr(ship_weights, "load_network", lambda file: file)
+    monkeypatch.setattr(ship_weights, "resized", lambda network, side: network)
+    monkeypatch.setattr(
+        ship_weights, "save_network", lambda file, network, half: file.write_text("new")
+    )
+    good = [False]
+
+    def export(network, file, pictures):
+        file.write_text("new")
+        if not good[0]:
+            raise UserError("file and network disagree")
+        return SimpleNamespace(path=file, size=3, parity="proved")
+
+    monkeypatch.setattr(ship_weights, "export_onnx", export)
+    words = SimpleNamespace(name="a", weights="run.safetensors", imgsz=64)
+    with pytest.raises(UserError, match="disagree"):
+        ship_weights.ship(words)
+    assert sorted(old) == sorted(old[0].parent.iterdir())
+    assert [file.read_text() for file in old] == ["old"] * 3
+    good[0] = True
+    ship_weights.ship(words)
+    assert sorted(old) == sorted(old[0].parent.iterdir())
+    assert [file.read_text() for file in old[:2]] == ["new"] * 2
+    assert old[2].read_text().count(" a.") == 2
+
+
 def test_a_head_that_is_timed_is_not_cut_out_anew_each_time(monkeypatch, tmp_path):
     heads = pytest.importorskip("tools.bench.heads")
     monkeypatch.setattr(outputs, "MAX_PARTS", 4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -56,15 +57,19 @@ def main() -> None:
 
 
 def ship(args: argparse.Namespace) -> None:
-    """Write the files and say how large they are."""
+    """Write the files and say how large they are; nothing is replaced before all is proved."""
     folder = ROOT / "weights"
-    file = folder / f"{args.name}.safetensors"
-    save_network(file, resized(load_network(args.weights), args.imgsz), half=True)
     pictures = [read_image(sample.image) for sample in load_split("demo", "val").samples[:4]]
-    # From the file, not from memory: both carry the same rounded weights.
-    made = export_onnx(load_network(file), file.with_suffix(".onnx"), pictures=pictures)
+    with tempfile.TemporaryDirectory(prefix=".ship-", dir=folder) as temporary:
+        file = Path(temporary) / f"{args.name}.safetensors"
+        save_network(file, resized(load_network(args.weights), args.imgsz), half=True)
+        # From the file, not from memory: both carry the same rounded weights.
+        made = export_onnx(load_network(file), file.with_suffix(".onnx"), pictures=pictures)
+        for each in (file, made.path):
+            each.replace(folder / each.name)
     write_checksums(folder)
-    print(f"{file}: {file.stat().st_size} bytes; {made.path}: {made.size} bytes; {made.parity}")
+    size = (folder / file.name).stat().st_size
+    print(f"{file.name}: {size} bytes; {made.path.name}: {made.size} bytes; {made.parity}")
 
 
 if __name__ == "__main__":
