@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vision_heads.errors import UserError
@@ -77,8 +77,27 @@ def test_angles_are_canonical(rotation, convention):
         return
     degrees = np.degrees(numbers) if convention == "300w-lp" else numbers
     limited = 0 if convention == "directmhp" else 1
-    assert abs(degrees[limited]) <= 90 + 1e-3
+    assert abs(degrees[limited]) <= 90 + 1e-9
     assert (degrees > -180).all() and (degrees <= 180 + 1e-9).all()
+
+
+@st.composite
+def nearly(draw):
+    """An angle hardly beside a corner, by any power of ten."""
+    corner, sign = draw(st.sampled_from([-180, -90, 0, 90, 180])), draw(st.sampled_from([-1, 1]))
+    return corner + sign * 10 ** draw(st.floats(-12, 1))
+
+
+@given(st.tuples(nearly(), nearly(), nearly()), st.sampled_from([np.float64, np.float32]))
+@example((-2.48, 89.99994, 90.08), np.float64)  # became a pitch of 177
+@example((84.5, -90.0002, 0.1), np.float32)
+def test_ranges_hold_hardly_beside_a_profile(angles, kind):
+    rotation = from_euler(angles).astype(kind).astype(np.float64)
+    for convention, limited in (("directmhp", 0), ("biwi", 1)):
+        numbers = to_euler(rotation, convention)
+        assert abs(numbers[limited]) <= 90
+        assert (numbers > -180).all() and (numbers <= 180).all()
+        assert geodesic(rotation, from_euler(numbers, convention)) < 2e-4
 
 
 @given(

@@ -246,11 +246,14 @@ def _angles(matrix: Floats, *, upright: bool) -> Floats:
     """Pitch, yaw, roll in radians; |pitch| <= pi / 2 if `upright`, else |yaw| <= pi / 2."""
     m = matrix
     cosine = np.hypot(m[..., 0, 0], m[..., 0, 1])
-    side = _pitch_side(m) if upright else np.ones(cosine.shape)
+    side = _pitch_side(m, cosine) if upright else np.ones(cosine.shape)
     yaw = -np.arctan2(m[..., 0, 2], side * cosine)
-    pitch = np.arctan2(-side * m[..., 1, 2], side * m[..., 2, 2])
+    upward = side * m[..., 2, 2]
+    # Where the side was chosen by the roll, what is left of the pitch's cosine may be below 0.
+    upward = np.maximum(upward, 0.0) if upright else upward
+    pitch = np.arctan2(-side * m[..., 1, 2], upward)
     roll = np.arctan2(-side * m[..., 0, 1], side * m[..., 0, 0])
-    both = np.arctan2(m[..., 1, 0], m[..., 1, 1])  # roll + pitch, or roll - pitch
+    both = np.arctan2(m[..., 1, 0] + 0.0, m[..., 1, 1])  # roll + pitch, or roll - pitch
     locked = cosine < _LOCKED
     pitch = np.where(locked, np.sign(m[..., 0, 2]) * both / 2, pitch)
     roll = np.where(locked, both / 2, roll)
@@ -262,9 +265,12 @@ def _angles(matrix: Floats, *, upright: bool) -> Floats:
     return np.where(unknown, np.nan, angles)
 
 
-def _pitch_side(m: Floats) -> Floats:
-    """Sign of cos(yaw) for which |pitch| <= 90; where both fit, for which |roll| is smaller."""
-    straight = np.abs(m[..., 2, 2]) <= _LOCKED
+def _pitch_side(m: Floats, cosine: Floats) -> Floats:
+    """Sign of cos(yaw) for which |pitch| <= 90; where both fit, for which |roll| is smaller.
+
+    Both fit where the pitch's cosine, which m[2, 2] has times `cosine`, that of yaw, is about 0.
+    """
+    straight = np.abs(m[..., 2, 2]) <= _LOCKED * cosine
     return np.where(np.where(straight, m[..., 0, 0], m[..., 2, 2]) < 0, -1.0, 1.0)
 
 
