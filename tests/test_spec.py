@@ -24,6 +24,13 @@ def test_merge_is_off_by_default_and_survives_the_file():
     assert _spec({"bus": ["aerial:van", "vehicles:bus: double-decker"]})
 
 
+@pytest.mark.parametrize("name", ["", " \n"])
+def test_a_class_without_a_name_is_refused(name):
+    with pytest.raises(ValidationError) as caught:
+        HeadSpec(name="aerial", classes=("car", name))
+    assert first_problem(caught.value) == f"classes: class 1 has no name, only {name!r}"
+
+
 @pytest.mark.parametrize(
     ("merge", "message"),
     [

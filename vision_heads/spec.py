@@ -112,6 +112,9 @@ class HeadSpec(_Strict):
             )
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes repeats a name")
+        for number, name in enumerate(self.classes):
+            if not name.strip():
+                raise ValueError(f"classes: class {number} has no name, only {name!r}")
         return self
 
 

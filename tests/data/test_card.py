@@ -86,6 +86,9 @@ def test_path_is_relative_to_the_card_not_to_where_one_works(tmp_path, monkeypat
         ({"splits": {"train": {"image": "x"}}}, r"splits\.train\.0\.image: no such field"),
         ({"nmaes": ["a"]}, r"c\.yaml: nmaes: no such field"),
         ({"names": ["a", "a"]}, r"names: 'a' is there twice"),
+        ({"names": ["a", ""]}, r"c\.yaml: names: class 1 has no name, only ''"),
+        ({"names": {0: " \t"}}, r"c\.yaml: names: class 0 has no name, only ' .t'"),
+        ({"rename": {"car": " "}}, r"c\.yaml: rename: 'car' needs a name, not ' '"),
         ({"names": {0: "a", 2: "b"}}, r"c\.yaml: names: numbers must be 0 to 1, got \[0, 2\]"),
         ({"names": [1]}, r"c\.yaml: names\.0: "),
         ({"names": "classes.txt"}, r"names: a list is needed, such as .*, not 'classes.txt'"),
@@ -119,6 +122,7 @@ def test_a_wrong_field_is_named(tmp_path, fields, message):
         ("train: x\nnc: '1'\nnames: [a]\n", "nc: '1', but 1 are named"),
         ("train: x\nnames: [1, on]\n", "names: True is no name; .* in quotes"),
         ("train: x\nnames: {0: a, 1: }\n", "names: None is no name; .* in quotes"),
+        ("train: x\nnames: [a, '']\n", "names: class 1 has no name"),
         ("train: [1]\nnames: [a]\n", "train: 1 is no path"),
     ],
 )

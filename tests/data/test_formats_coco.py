@@ -160,6 +160,10 @@ def test_only_the_json_is_needed_to_score_predictions(tmp_path):
             '{"images": [], "annotations": [], "categories": [{"id": "1", "name": "x"}]}',
             r"gt\.json: categories\[0\]\.id: a whole number",
         ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": " "}]}',
+            r"gt\.json: categories\[0\]\.name: is empty, ' '",
+        ),
         ('{"images": [], "annotations": [], "categories": []}', r"gt\.json: categories: empty"),
     ],
 )

@@ -105,6 +105,12 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Card:
+        for number, name in enumerate(self.names):
+            if not name.strip():
+                raise ValueError(f"names: class {number} has no name, only {name!r}")
+        for name, other in self.rename.items():
+            if not other.strip():
+                raise ValueError(f"rename: {name!r} needs a name, not {other!r}")
         repeated = [name for name, count in Counter(self.names).items() if count > 1]
         if repeated:
             raise ValueError(f"names: {repeated[0]!r} is there twice")

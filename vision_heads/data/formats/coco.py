@@ -111,6 +111,8 @@ def _categories(
         name, key = entry.get("name"), entry.get("id")
         require(isinstance(name, str), f"{file}: categories[{number}].name: a text is needed")
         require(_whole(key), f"{file}: categories[{number}].id: a whole number is needed")
+        held = wanted or str(name).strip()  # a card's names leave out what has none
+        require(held, f"{file}: categories[{number}].name: is empty, {name!r}")
         require(name not in known, f"{file}: categories[{number}].name: {name!r} is there twice")
         known[str(name)] = int(key)  # type: ignore[arg-type]
     require(len(set(known.values())) == len(known), f"{file}: categories: an id is there twice")
