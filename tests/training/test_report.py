@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.training.scenes import square_split  # noqa: E402
+from tests.training.scenes import posed, square_split  # noqa: E402
 from tests.training.test_trainer import settings  # noqa: E402
 from vision_heads.data.sample import DataSplit  # noqa: E402
+from vision_heads.evaluation.protocols import score  # noqa: E402
+from vision_heads.evaluation.records import Found  # noqa: E402
 from vision_heads.network import Network, save_network  # noqa: E402
 from vision_heads.spec import HeadSpec, InputSpec, ModelSpec  # noqa: E402
 from vision_heads.training import report  # noqa: E402
@@ -55,3 +58,15 @@ def test_validation_says_what_it_could_not_read(tmp_path: Path, capsys) -> None:
     said = capsys.readouterr().err
     assert "squares: 1 pictures cannot be read and count as empty: " in said
     assert str(split.samples[0].image) in said
+
+
+def test_counts_are_whole_numbers_beside_percentages(tmp_path: Path) -> None:
+    """Those of heads were "2.00"."""
+    pytest.importorskip("faster_coco_eval")
+    split = posed(square_split(tmp_path, 2))
+    heads = sum(len(sample.boxes) for sample in split.samples)
+    page = report._numbers(score(split, [Found.empty() for _ in split.samples], "headpose"))
+    table = page.split("</table>")[0]
+    columns, cells = (re.findall(rf"<{tag}>([^<]+)", table) for tag in ("th", "td"))
+    row = dict(zip(columns, cells[1:], strict=True))
+    assert (row["total"], row["matched"], row["recall"]) == (str(heads), "0", "0.00")

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from vision_heads.evaluation.headpose import PoseScores
 
+COUNTS = ("images", "objects", "heads", "total", "matched")
+"""Names of figures that are counts, whole numbers; all others have decimals."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curves:

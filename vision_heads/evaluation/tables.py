@@ -12,9 +12,8 @@ from rich.table import Table
 
 from vision_heads.evaluation.headpose import PoseScores
 from vision_heads.evaluation.heads import Marked, mean_ap50
-from vision_heads.evaluation.scores import Scores
+from vision_heads.evaluation.scores import COUNTS, Scores
 
-_COUNTS = ("images", "objects", "heads", "matched")
 _ALWAYS = ("all", "frontal", "backward")
 _SHORT = {"heads": "number", "recall": "recall %", "geodesic_mean": "geodesic mean"}
 _SHORT["geodesic_median"] = "median"
@@ -36,8 +35,7 @@ def numbers_table(scores: Scores) -> Table:
         table.add_column("unit", no_wrap=True)
     for name, value in scores.numbers.items():
         unit = scores.units.get(name, "percent")
-        text = f"{value:,.0f}" if unit == "heads" else _percent(value)
-        table.add_row(name, text, *([unit] if scores.units else []))
+        table.add_row(name, _text(name, value), *([unit] if scores.units else []))
     return table
 
 
@@ -56,7 +54,7 @@ def pose_tables(pose: PoseScores) -> list[Table]:
         for label, row in groups.items():
             if not row["heads"] and label not in _ALWAYS:
                 continue
-            cells = [f"{row[c]:,.0f}" if c in _COUNTS else _percent(row[c]) for c in columns]
+            cells = [_text(column, row[column]) for column in columns]
             table.add_row(label, *cells, end_section=label == _ALWAYS[-1])
         tables.append(table)
     return tables
@@ -70,7 +68,7 @@ def classes_table(scores: Scores) -> Table:
     for name in columns:
         table.add_column(name.replace("AP_", ""), justify="right", no_wrap=True)
     for label, row in scores.classes.items():
-        cells = [f"{row[c]:,.0f}" if c in _COUNTS else _percent(row[c]) for c in columns]
+        cells = [_text(column, row[column]) for column in columns]
         table.add_row(escape(label), *cells)
     return table
 
@@ -106,6 +104,10 @@ def table_width(table: Table) -> int:
     """Return the columns of the screen that `table` needs to be shown whole."""
     wide = Console(width=10_000)
     return wide.measure(table).maximum
+
+
+def _text(name: str, value: float) -> str:
+    return f"{value:,.0f}" if name in COUNTS else _percent(value)
 
 
 def _percent(value: float) -> str:

@@ -16,7 +16,7 @@ from vision_heads.data.sample import DataSplit
 from vision_heads.evaluation.plots import write_plots
 from vision_heads.evaluation.protocols import score
 from vision_heads.evaluation.runner import options_for, predict_split, said_unread
-from vision_heads.evaluation.scores import Scores
+from vision_heads.evaluation.scores import COUNTS, Scores
 from vision_heads.media.draw import contact_sheet
 from vision_heads.network import load_network
 from vision_heads.runtime.predictor import Predictor
@@ -172,7 +172,7 @@ def _conflict_table(rows: Sequence[Mapping[str, str]]) -> str:
 def _cell(column: str, value: float) -> str:
     if math.isnan(value):
         return "-"
-    return f"{value:.0f}" if column in ("objects", "images") else f"{value:.2f}"
+    return f"{value:.0f}" if column in COUNTS else f"{value:.2f}"
 
 
 def _figure(title: str, file: Path) -> str:
