@@ -24,6 +24,8 @@ from vision_heads.spec import HeadSpec, ModelSpec
         ("bench.tracking", ("--frames", "5"), "--frames 5: the first 5 do not count"),
         ("bench.stream", ("--only", "speed"), "--only: no 'speed', only rate, rival, live"),
         ("bench.network", ("--model", "none.onnx"), "--model none.onnx: no such file"),
+        ("compare_ultralytics", ("score",), "--models yolov8n: no runs/compare/yolov8n/weights/"),
+        ("compare_ultralytics", ("score", "--models"), "nothing to score: give --models or --ours"),
         ("bench.loader", ("--data", "none"), "--data none: "),
     ],
 )

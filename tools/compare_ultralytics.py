@@ -27,6 +27,7 @@ import vision_heads._ultralytics  # noqa: F401  (offline switches, before ultral
 from tools.bench.shared import start
 from vision_heads.data.card import load_card, load_split
 from vision_heads.data.convert import convert
+from vision_heads.errors import require
 from vision_heads.evaluation import protocols
 from vision_heads.evaluation.runner import options_for, predict_split
 from vision_heads.runtime.engines import Engine
@@ -85,10 +86,13 @@ def train(args: argparse.Namespace) -> None:
 
 def score(args: argparse.Namespace) -> None:
     """Score every network on the validation split by both protocols; print a Markdown table."""
+    runs = {name: args.out / name / "weights" / "last.pt" for name in args.models}
+    for name, file in runs.items():
+        require(file.is_file(), f"--models {name}: no {file}; the step train makes it")
+    require(runs or args.ours, "nothing to score: give --models or --ours")
     split = load_split(args.card, "val")
     engines: dict[str, tuple[Engine, int]] = {}
-    for name in args.models:
-        file = args.out / name / "weights" / "last.pt"
+    for name, file in runs.items():
         theirs = UltralyticsEngine(file, split.names, split.category_ids, args.imgsz)
         engines[name] = (theirs, int(theirs.parameters))
     for file in args.ours:
