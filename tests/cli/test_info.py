@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 import pytest
 import torch
@@ -130,6 +131,26 @@ def test_an_onnx_file_of_another_program_is_named(tmp_path):
     onnx.save(onnx.helper.make_model(graph), str(tmp_path / "other.onnx"))
     with pytest.raises(UserError, match=r"other\.onnx: carries no model description"):
         run(str(tmp_path / "other.onnx"))
+
+
+def test_openvino_files_tell_what_they_are(tmp_path):
+    spec = spec_of(classes=2)
+    about = {"spec": spec.to_json(), "measures": measure(spec).to_json(), "precision": "float16"}
+    entries = "".join(f"<{name} value={quoteattr(text)} />" for name, text in about.items())
+    file = tmp_path / "m.xml"
+    file.write_text(f"<net><rt_info><vision_heads>{entries}</vision_heads></rt_info></net>")
+    file.with_suffix(".bin").write_bytes(bytes(3_000_000))
+    text = run(str(file))
+    assert "c0, c1" in text and f"{measure(spec).total.parameters:,}" in text
+    assert "3.00 MB with its .bin, computed in float16" in text
+    listed = CliRunner().invoke(app, ["heads", "list", str(file)])
+    assert "aerial" in listed.output
+    file.write_text("<net/>")
+    with pytest.raises(UserError, match=r"m\.xml: carries no model description"):
+        run(str(file))
+    file.write_text("")
+    with pytest.raises(UserError, match=r"m\.xml: not a readable OpenVINO file"):
+        run(str(file))
 
 
 LEVELS = {"a": (2, 3, 4, 5), "b": (3, 4, 5), "c": (2, 3), "backbone": (3, 4, 5)}

@@ -13,7 +13,9 @@ import pytest
 
 from tests.runtime.tiny_onnx import write_model
 from vision_heads.errors import UserError
+from vision_heads.export.inspect import read_openvino
 from vision_heads.runtime.engines import OnnxEngine, open_engine
+from vision_heads.spec import ModelSpec
 
 pytest.importorskip("openvino")
 from vision_heads.export.openvino import write_openvino
@@ -44,6 +46,12 @@ def test_both_runtimes_agree_also_on_batches_that_do_not_divide(files, images):
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-4)
         assert found[name].dtype == np.float32
+
+
+def test_what_the_file_says_is_read_without_openvino_too(files):
+    about = read_openvino(files / "m.xml")
+    assert ModelSpec.from_json(about["spec"], "m.xml") == open_engine(files / "m.xml").spec
+    assert about["precision"] == "float32"
 
 
 def test_some_heads_are_computed_alone(files, images):

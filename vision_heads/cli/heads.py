@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vision_heads.cli import heads_add
-from vision_heads.errors import UserError, require
+from vision_heads.errors import require
 
 if TYPE_CHECKING:
     from vision_heads.measure import Measures
@@ -120,13 +120,17 @@ def merge(
 @heads_app.command("list")
 def list_heads(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Model (.onnx, .safetensors) or shipped name.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Model (.onnx, .engine, .xml, .safetensors) or shipped name.",
+        ),
     ],
 ) -> None:
     """Show each head's kind, classes, levels, cost, and whom it shares the neck with.
 
     Parameters and GFLOPs are the head's own, at the model's input size; the neck's and the
-    backbone's come on top, and are shown below. .onnx files need no torch.
+    backbone's come on top, and are shown below. Exported files need no torch.
 
     Examples:
 
@@ -134,12 +138,12 @@ def list_heads(
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from vision_heads.cli.models import torch_module  # noqa: PLC0415
+    from vision_heads.cli.models import EXPORTED, read_exported, torch_module  # noqa: PLC0415
     from vision_heads.runtime.engines import resolve_weights  # noqa: PLC0415
 
     file = resolve_weights(model)
-    if file.suffix == ".onnx":
-        spec, measures = _described(file)
+    if file.suffix in EXPORTED:
+        spec, measures = read_exported(file)
     else:
         spec = torch_module("vision_heads.network").read_spec(file)
         measures = torch_module("vision_heads.measure").measure(spec)
@@ -166,23 +170,6 @@ def _write(out: Path, force: bool, models: list[str], make: Any) -> None:
     files.write_model(out, spec, state, half=half, force=force)
     heads = ", ".join(head.name for head in spec.heads)
     typer.echo(f"written: {out} ({heads}; {'FP16' if half else 'FP32'})")
-
-
-def _described(file: Path) -> tuple[ModelSpec, Measures | None]:
-    """Read what an ONNX file says about itself."""
-    from vision_heads.export.inspect import read_onnx  # noqa: PLC0415
-    from vision_heads.measure import METADATA_KEY as MEASURES_KEY  # noqa: PLC0415
-    from vision_heads.measure import Measures  # noqa: PLC0415
-    from vision_heads.spec import METADATA_KEY, ModelSpec  # noqa: PLC0415
-
-    metadata = read_onnx(file).metadata
-    require(METADATA_KEY in metadata, f"{file}: carries no model description")
-    spec = ModelSpec.from_json(metadata[METADATA_KEY], str(file))
-    try:
-        text = metadata.get(MEASURES_KEY)
-        return spec, Measures.from_json(text) if text else None
-    except ValueError as error:
-        raise UserError(f"{file}: {MEASURES_KEY} in its metadata: {error}") from error
 
 
 def _table(spec: ModelSpec, measures: Measures | None) -> Any:

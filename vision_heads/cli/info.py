@@ -20,7 +20,7 @@ Show a model's parts, parameters, GFLOPs, strides, classes and provenance.
 
 Parameters are those of training (batch norms not yet folded); a GFLOP is 10^9 floating-point
 operations, two for each multiply-add of a convolution, for one picture of the input size.
-Weights (.safetensors) need torch; .onnx and .engine files do not.
+Weights (.safetensors) need torch; exported files (.onnx, .engine, .xml) do not.
 
 Of a model of several heads, the tree shows which heads share each stage of the neck, what every
 copy of a stage costs, and what sharing saves against a model of each head alone. How to plan such
@@ -39,7 +39,7 @@ a tree: docs/branches.md.
 def info(
     model: Annotated[
         str | None,
-        typer.Argument(help="Model file (.onnx, .safetensors, .engine) or shipped name."),
+        typer.Argument(help="Model file (.onnx, .engine, .xml, .safetensors) or shipped name."),
     ] = None,
     size: Annotated[
         str | None,
@@ -71,6 +71,7 @@ def info(
     """See EXAMPLES."""
     from rich.console import Console  # noqa: PLC0415
 
+    from vision_heads.cli.models import EXPORTED, read_exported, torch_module  # noqa: PLC0415
     from vision_heads.runtime.engines import resolve_weights  # noqa: PLC0415
 
     require((model is None) != (size is None), "give a MODEL, or --size of one to describe")
@@ -83,16 +84,12 @@ def info(
     given = ", ".join(option for option, value in planned.items() if value is not None)
     require(not given, f"{given}: of a model to describe by --size; {model} has its own")
     file = resolve_weights(model)
-    if file.suffix == ".onnx":
+    if file.suffix in EXPORTED:
         require(imgsz is None, f"{file}: its input size is fixed; --imgsz is for .safetensors")
-        _show_onnx(console, file)
+        _show(console, str(file), *read_exported(file))
+        kinds = {".onnx": _show_onnx, ".engine": _show_engine, ".xml": _show_openvino}
+        kinds[file.suffix](console, file)
         return
-    if file.suffix == ".engine":
-        require(imgsz is None, f"{file}: its input size is fixed; --imgsz is for .safetensors")
-        _show_engine(console, file)
-        return
-    from vision_heads.cli.models import torch_module  # noqa: PLC0415
-
     spec = torch_module("vision_heads.network").read_spec(file)
     _show(console, str(file), spec, _measured(spec, imgsz))
     console.print(f"file         {file.stat().st_size / 1e6:.2f} MB")
@@ -132,33 +129,26 @@ def _measured(spec: ModelSpec, imgsz: str | None) -> Measures:
 
 def _show_onnx(console: Console, file: Path) -> None:
     from vision_heads.export.inspect import read_onnx  # noqa: PLC0415
-    from vision_heads.measure import METADATA_KEY as MEASURES_KEY  # noqa: PLC0415
-    from vision_heads.measure import Measures  # noqa: PLC0415
-    from vision_heads.spec import METADATA_KEY, ModelSpec  # noqa: PLC0415
 
     content = read_onnx(file)
-    require(
-        METADATA_KEY in content.metadata,
-        f"{file}: carries no model description; write it with vh export",
-    )
-    spec = ModelSpec.from_json(content.metadata[METADATA_KEY], str(file))
-    try:
-        text = content.metadata.get(MEASURES_KEY)
-        measures = Measures.from_json(text) if text else None
-    except ValueError as error:
-        raise UserError(f"{file}: {MEASURES_KEY} in its metadata: {error}") from error
-    _show(console, str(file), spec, measures)
     console.print(f"file         {content.size / 1e6:.2f} MB, ONNX operator set {content.opset}")
     nodes = ", ".join(f"{count} {name}" for name, count in content.operators.items())
     console.print(f"nodes        {sum(content.operators.values())}: {nodes}")
     console.print(f"constants    {content.numbers:,} numbers, batch norms folded")
 
 
+def _show_openvino(console: Console, file: Path) -> None:
+    from vision_heads.export.inspect import read_openvino  # noqa: PLC0415
+
+    size = sum(one.stat().st_size for one in (file, file.with_suffix(".bin")) if one.is_file())
+    precision = read_openvino(file).get("precision", "a precision it does not say")
+    console.print(f"file         {size / 1e6:.2f} MB with its .bin, computed in {precision}")
+
+
 def _show_engine(console: Console, file: Path) -> None:
     from vision_heads.runtime.tensorrt_file import precisions, read_facts  # noqa: PLC0415
 
     facts = read_facts(file)
-    _show(console, str(file), facts.spec, None)
     size = f"{file.stat().st_size / 1e6:.2f} MB"
     console.print(f"file         {size}, built from {facts.source}", markup=False)
     console.print(

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vision_heads.errors import UserError, missing_package, require
 from vision_heads.runtime.engines import resolve_weights
+
+if TYPE_CHECKING:
+    from vision_heads.measure import Measures
+    from vision_heads.spec import ModelSpec
+
+EXPORTED = (".onnx", ".engine", ".xml")
+"""Endings of files that say themselves what they are, and need neither torch nor their runtime."""
 
 
 def safetensors_of(model: str) -> Path:
@@ -21,6 +28,32 @@ def safetensors_of(model: str) -> Path:
     if file.suffix != ".safetensors":
         raise UserError(f"{file}: needs the weights it was made from (.safetensors)")
     return file
+
+
+def read_exported(file: Path) -> tuple[ModelSpec, Measures | None]:
+    """Return what an exported file, one of `EXPORTED`, says about itself.
+
+    Raises:
+        UserError: it is damaged, or `vh export` did not write it.
+    """
+    from vision_heads.export.inspect import read_onnx, read_openvino  # noqa: PLC0415
+    from vision_heads.measure import METADATA_KEY as MEASURES_KEY  # noqa: PLC0415
+    from vision_heads.measure import Measures  # noqa: PLC0415
+    from vision_heads.runtime.tensorrt_file import read_facts  # noqa: PLC0415
+    from vision_heads.spec import METADATA_KEY, ModelSpec  # noqa: PLC0415
+
+    if file.suffix == ".engine":
+        return read_facts(file).spec, None
+    if file.suffix == ".xml":
+        texts, about, cost = read_openvino(file), "spec", "measures"
+    else:
+        texts, about, cost = read_onnx(file).metadata, METADATA_KEY, MEASURES_KEY
+    require(about in texts, f"{file}: carries no model description; write it with vh export")
+    spec = ModelSpec.from_json(texts[about], str(file))
+    try:
+        return spec, Measures.from_json(texts[cost]) if texts.get(cost) else None
+    except ValueError as error:
+        raise UserError(f"{file}: {cost} in its metadata: {error}") from error
 
 
 def torch_module(name: str, otherwise: str = "") -> Any:

@@ -1,7 +1,7 @@
-"""Reads what an ONNX file holds, without the onnx package: the core install has none.
+"""Reads what exported files hold, without the packages onnx and openvino: the core has neither.
 
-Only the parts of the file format (protobuf, onnx.proto3) that are needed: operators, their set's
-version, the parameters' sizes and the metadata. Weights are stepped over, not read.
+Of ONNX only the parts of the file format (protobuf, onnx.proto3) that are needed: operators, their
+set's version, the parameters' sizes and the metadata. Weights are stepped over, not read.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 from vision_heads.errors import UserError
 from vision_heads.runtime import wire
+from vision_heads.spec import METADATA_KEY
 
 # Field numbers of onnx.proto3.
 _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_PROPS = 7, 8, 14
@@ -58,6 +60,25 @@ def read_onnx(path: str | Path) -> OnnxContent:
         return _model(memoryview(data), len(data))
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: not a readable ONNX file ({error})") from error
+
+
+def read_openvino(path: str | Path) -> dict[str, str]:
+    """Read what `vh export` wrote into an OpenVINO file (.xml) about it.
+
+    Returns:
+        "spec", "precision" and "measures", each as text; empty for files of other programs.
+
+    Raises:
+        UserError: missing, or no XML.
+    """
+    try:
+        root = ElementTree.fromstring(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise UserError(f"{path}: not a readable OpenVINO file ({error})") from error
+    about = root.find(f"rt_info/{METADATA_KEY}")
+    return {} if about is None else {entry.tag: entry.get("value", "") for entry in about}
 
 
 def _model(data: memoryview, size: int) -> OnnxContent:
