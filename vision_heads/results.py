@@ -103,10 +103,12 @@ class Detections:
         """Return each head's angles.
 
         Args:
-            convention: one of `vision_heads.geometry.rotations`, e.g. "directmhp", "300w-lp".
+            convention: one of `vision_heads.geometry.rotations`, which says the order and the unit
+                of its numbers: "300w-lp" is in radians, "opencv" a rotation vector.
 
         Returns:
-            (N, 3) [pitch, yaw, roll] in degrees; NaN where the rotation is unknown.
+            (N, 3), of "directmhp" [pitch, yaw, roll] in degrees; NaN where the rotation is
+            unknown.
 
         Raises:
             UserError: these detections have no poses, or the convention is unknown.
