@@ -6,6 +6,7 @@ import os
 import stat
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -34,6 +35,29 @@ def printable(text: str) -> str:
     return "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) in unfit else c for c in text
     )
+
+
+def is_stdout(path: str | Path) -> bool:
+    """Whether a file is what standard output goes to: /dev/stdout, or its name; never /dev/null."""
+    try:
+        there, out, nowhere = os.stat(path), os.fstat(1), os.stat(os.devnull)  # noqa: PTH116
+    except OSError:
+        return False
+    return os.path.samestat(there, out) and not os.path.samestat(there, nowhere)
+
+
+def writing_mode(path: str | Path) -> Literal["a", "w"]:
+    """Return the mode to open a file in: anew, but for standard output, which goes on.
+
+    "w" would empty the file of `vh ... --json /dev/stdout >> all.json`.
+    """
+    return "a" if is_stdout(path) else "w"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8 as `writing_mode` has it; an `OSError` says what is in the way."""
+    with path.open(writing_mode(path), encoding="utf-8") as file:
+        file.write(text)
 
 
 def devices(folder: str | Path) -> set[str]:

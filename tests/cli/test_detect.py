@@ -352,3 +352,15 @@ def test_attention_wants_a_head_with_poses_among_those_that_run():
         command._require_poses(spec, heads, "two")
     with pytest.raises(UserError, match="two has no head that finds poses among aerial"):
         command._require_poses(spec, ["aerial"], "two")
+
+
+def test_standard_output_holds_the_results_alone_and_goes_on(place, capfd):
+    os.write(1, b"before\n")  # "vh ... --csv /dev/stdout >> all.csv"
+    done = _vh("in/sub/0.png", "--weights", "m.onnx", "--csv", "/dev/stdout")
+    assert done.exit_code == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "before"
+    assert lines[1].startswith("source,head,class")
+    assert [line.split(",")[2] for line in lines[2:]] == ["red", "blue"]
+    assert "1 pictures, 0 failed" in done.stderr
+    assert not done.stdout

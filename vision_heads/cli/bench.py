@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from vision_heads.cli import options as opt
+from vision_heads.cli.places import require_apart, stdout_is_for
 from vision_heads.errors import UserError, require
+from vision_heads.paths import write_text
 
 HELP = """
 Time models on this machine: by stage and end to end, side by side, with memory and energy.
@@ -34,6 +36,7 @@ details.
 """
 
 
+@stdout_is_for("markdown_file", "json_file")
 def bench(
     models: Annotated[
         list[str],
@@ -123,9 +126,9 @@ def bench(
     text = report.to_markdown()
     typer.echo(text, nl=False)
     if markdown_file is not None:
-        markdown_file.write_text(text, encoding="utf-8")
+        write_text(markdown_file, text)
     if json_file is not None:
-        json_file.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+        write_text(json_file, json.dumps(report.to_dict(), indent=1) + "\n")
     if plot_file is not None:
         from vision_heads.benchmark import plot  # noqa: PLC0415
 
@@ -147,7 +150,6 @@ def _batches(text: str | None) -> tuple[int, ...]:
 
 def _check_places(outputs: dict[str, Path | None], inputs: Sequence[str]) -> None:
     """Refuse files that cannot be written, or that would replace another, before the work."""
-    from vision_heads.cli.places import require_apart  # noqa: PLC0415
     from vision_heads.runtime.engines import SUFFIXES  # noqa: PLC0415
 
     require_apart(outputs, inputs)

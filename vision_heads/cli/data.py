@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from vision_heads.cli.places import require_apart, stdout_is_for
 from vision_heads.errors import UserError
+from vision_heads.paths import is_stdout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +52,7 @@ class _Bars(Protocol):
 
 
 @data_app.command()
+@stdout_is_for("json_file")
 def check(
     card: CardArgument,
     split: SplitOption = None,
@@ -81,7 +84,6 @@ def check(
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from vision_heads.cli.places import require_apart  # noqa: PLC0415
     from vision_heads.data.card import load_card  # noqa: PLC0415
     from vision_heads.data.check import check_card  # noqa: PLC0415
     from vision_heads.data.fixes import broken  # noqa: PLC0415
@@ -92,7 +94,7 @@ def check(
         report, read = check_card(load_card(card), split or (), progress)
     _print_report(console, report, examples)
     if json_file:
-        _write(json_file, json.dumps(report.to_dict(), indent=1).encode())
+        _write(json_file, json.dumps(report.to_dict(), indent=1).encode() + b"\n")
         console.print(f"report: {json_file}", soft_wrap=True, highlight=False, markup=False)
     if sheet:
         _write_sheet(sheet, read)
@@ -333,7 +335,8 @@ def _write_sheet(file: Path, splits: list[DataSplit]) -> None:
 def _write(file: Path, data: bytes) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+        with file.open("ab" if is_stdout(file) else "wb") as target:
+            target.write(data)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
 

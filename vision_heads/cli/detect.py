@@ -18,7 +18,7 @@ from vision_heads.cli.detect_report import (
     print_report,
     say_what_is_left_out,
 )
-from vision_heads.cli.places import require_apart
+from vision_heads.cli.places import require_apart, stdout_is_for
 from vision_heads.cli.progress import progress
 from vision_heads.errors import UserError, require
 from vision_heads.signals import as_interrupts
@@ -67,6 +67,7 @@ def register(app: typer.Typer) -> None:
     app.command("detect", help=_HELP)(detect)
 
 
+@stdout_is_for("json_file", "csv_file")
 def detect(
     sources: Annotated[
         list[str] | None,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vision_heads.cli.places import stdout_is_for
 from vision_heads.errors import UserError
+from vision_heads.paths import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +42,7 @@ Exit code: 0 when nothing is broken, 1 when something is.
 _STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red"}
 
 
+@stdout_is_for("json_file")
 def doctor(
     json_file: Annotated[
         str | None,
@@ -66,7 +69,7 @@ def doctor(
         if json_file == "-":
             sys.stdout.write(text)
         else:
-            Path(json_file).write_text(text, encoding="utf-8")
+            write_text(Path(json_file), text)
     if json_file != "-":
         counts = report.counts
         typer.echo(f"\n{counts['ok']} ok, {counts['warning']} warnings, {counts['broken']} broken")

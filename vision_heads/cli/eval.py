@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vision_heads.cli import options as opt
+from vision_heads.cli.places import require_apart, stdout_is_for
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def register(app: typer.Typer) -> None:
     app.command("eval", help=_HELP)(evaluate)
 
 
+@stdout_is_for("json_file")
 def evaluate(
     model: Annotated[
         str | None,
@@ -160,7 +162,6 @@ def evaluate(
 
     from vision_heads.cli.eval_heads import Files, Wanted, by_head, evaluate_heads  # noqa: PLC0415
     from vision_heads.cli.eval_mot import check_options, evaluate_mot  # noqa: PLC0415
-    from vision_heads.cli.places import require_apart  # noqa: PLC0415
     from vision_heads.evaluation.predictions import read_sizes  # noqa: PLC0415
 
     pictures = {

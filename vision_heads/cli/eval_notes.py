@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vision_heads.errors import UserError
-from vision_heads.paths import printable
+from vision_heads.paths import printable, write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,6 +89,6 @@ def write_json(record: Mapping[str, Any], file: Path) -> None:
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(record, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"{file}: cannot be written: {error.strerror}") from error

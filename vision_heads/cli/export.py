@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vision_heads.cli.places import stdout_is_for
 from vision_heads.errors import explain_no_room
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ reason. docs/export.md has the rules.
 """
 
 
+@stdout_is_for("json_file")
 def export(
     model: Annotated[
         str,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vision_heads.paths import write_text
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -79,7 +81,7 @@ def write_json(path: Path, outcome: Outcome, model: str) -> None:
         "passed": outcome.passed,
         "formats": files,
     }
-    path.write_text(json.dumps(_finite(content), indent=2, default=str) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(_finite(content), indent=2, default=str) + "\n")
 
 
 def _finite(value: Any) -> Any:

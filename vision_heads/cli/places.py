@@ -1,12 +1,19 @@
-"""Where commands may write."""
+"""Where commands may write, and where they print."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import ParamSpec
 
 from vision_heads.errors import require
+from vision_heads.paths import is_stdout
+
+Given = ParamSpec("Given")
 
 
 def require_apart(written: Mapping[str, Path | None], read: Iterable[str | Path | None]) -> None:
@@ -26,3 +33,27 @@ def require_apart(written: Mapping[str, Path | None], read: Iterable[str | Path 
             require(real not in kept, f"{option} {path}: is read, and would be replaced")
             require(real not in taken, f"{option} {path}: is what {taken.get(real)} writes")
             taken[real] = option
+
+
+def stdout_is_for(
+    *options: str,
+) -> Callable[[Callable[Given, None]], Callable[Given, None]]:
+    """Make a command print to standard error where a file that it writes is standard output.
+
+    What is printed for people would stand in the middle of what a program is to read.
+
+    Args:
+        options: names of the command's arguments that are such files.
+    """
+
+    def wrap(command: Callable[Given, None]) -> Callable[Given, None]:
+        @functools.wraps(command)
+        def run(*args: Given.args, **kwargs: Given.kwargs) -> None:
+            files = [kwargs.get(option) for option in options]
+            taken = any(isinstance(file, (str, Path)) and is_stdout(file) for file in files)
+            with contextlib.redirect_stdout(sys.stderr) if taken else contextlib.nullcontext():
+                command(*args, **kwargs)
+
+        return run
+
+    return wrap

@@ -24,6 +24,7 @@ from vision_heads.errors import UserError, require
 from vision_heads.geometry.boxes import xyxy_to_xywh
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.sources import OUTPUT_MARK, VIDEO_SUFFIXES
+from vision_heads.paths import writing_mode
 from vision_heads.results import Failure, Result
 
 JPEG_QUALITY = 90
@@ -300,7 +301,8 @@ def open_text(path: Path) -> IO[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Line by line, so that what is found can be watched, and survives a crash. File names
         # need not be Unicode: bytes that are none come out as JSON's own escapes.
-        return path.open("w", encoding="utf-8", newline="", buffering=1, errors="backslashreplace")
+        mode = writing_mode(path)
+        return path.open(mode, encoding="utf-8", newline="", buffering=1, errors="backslashreplace")
 
 
 def deleted(file: int, path: Path) -> bool:
