@@ -226,6 +226,26 @@ def test_nothing_replaces_what_is_read(app, card, tmp_path, monkeypatch, words):
     assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
 
 
+@pytest.mark.parametrize(
+    ("option", "place", "message"),
+    [
+        ("--json", "results", "is a folder, not a file"),
+        ("--json", "card.yaml/new.json", "card.yaml is a file, not a folder"),
+        ("--plots", "sizes.csv", "is a file, not a folder"),
+        ("--save-predictions", "sizes.csv", "is a file, not a folder"),
+        ("--save-predictions", "x" * 300 + ".json", "name too long"),
+    ],
+)
+def test_places_that_cannot_be_written_are_found_before_the_work(
+    app, card, tmp_path, monkeypatch, option, place, message
+):
+    monkeypatch.chdir(tmp_path)
+    done = run(app, "none.onnx", "--data", "card.yaml", option, place)
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception).startswith(f"{option} {place}: ")
+    assert message in str(done.exception)
+
+
 def test_what_is_odd_is_counted_on_screen(app, card, tmp_path):
     (tmp_path / "results/p1.txt").write_text(
         "10,10,20,-20,0.9,4,-1,-1\n10,10,0,20,0.9,4,-1,-1\n10,10,20,20,1.5,4\n5,5,9,9,1,11\n"

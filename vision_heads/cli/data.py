@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from vision_heads.cli.places import require_apart, stdout_is_for
+from vision_heads.cli.places import require_apart, require_writable, stdout_is_for
 from vision_heads.errors import UserError
 from vision_heads.paths import is_stdout
 
@@ -89,6 +89,8 @@ def check(
     from vision_heads.data.fixes import broken  # noqa: PLC0415
 
     require_apart({"--json": json_file, "--sheet": sheet}, (card,))
+    require_writable("--json", json_file)
+    require_writable("--sheet", sheet)
     console = Console()
     with _progress("checking") as progress:
         report, read = check_card(load_card(card), split or (), progress)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vision_heads.cli import options as opt
-from vision_heads.cli.places import require_apart, stdout_is_for
+from vision_heads.cli.places import require_apart, require_writable, stdout_is_for
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ def evaluate(
     }
     if check_options(protocol or (), pictures):
         require_apart({"--json": json_file}, (predictions, truth))
+        require_writable("--json", json_file)
         evaluate_mot(predictions, truth, classes, json_file, Console(stderr=True))
         return
     for option, value in (("--truth", truth), ("--classes", classes)):
@@ -207,6 +208,7 @@ def evaluate(
         {"--json": json_file, "--save-predictions": save_predictions},
         (model, predictions, sizes, wanted.data.every, *wanted.data.heads.values()),
     )
+    wanted.files.check()
     notes = Console(stderr=True)
     if not wanted.data.heads:
         opened = None if model is None else _open(model, threads, provider, notes)

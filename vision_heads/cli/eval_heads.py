@@ -77,6 +77,16 @@ class Files:
             place = place.with_name(one) if place.suffix.lower() == ".json" else place / head
         return Files(None, None if self.plots is None else self.plots / head, place)
 
+    def check(self) -> None:
+        """Raise `UserError` if a place cannot be written to; asked before the work."""
+        from vision_heads.cli.places import require_writable  # noqa: PLC0415
+
+        kept = self.predictions
+        require_writable("--json", self.json)
+        require_writable("--plots", self.plots, folder=True)
+        folder = kept is not None and kept.suffix.lower() != ".json"
+        require_writable("--save-predictions", kept, folder=folder)
+
     def write(
         self, scores: Scores, truth: DataSplit, found: Sequence[Found], notes: Console
     ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ParamSpec
 
-from vision_heads.errors import require
+from vision_heads.errors import UserError, require
 from vision_heads.paths import is_stdout
 
 Given = ParamSpec("Given")
@@ -33,6 +33,31 @@ def require_apart(written: Mapping[str, Path | None], read: Iterable[str | Path 
             require(real not in kept, f"{option} {path}: is read, and would be replaced")
             require(real not in taken, f"{option} {path}: is what {taken.get(real)} writes")
             taken[real] = option
+
+
+def require_writable(option: str, path: Path | None, *, folder: bool = False) -> None:
+    """Refuse a place that cannot be written to, before hours of work; nothing is made there.
+
+    Args:
+        option: which names it.
+        path: a file, or a `folder`; what is missing on the way to it will be made.
+    """
+    if path is None:
+        return
+    try:
+        there = next((one for one in (path, *path.parents) if one.exists()), Path())
+        if there == path:
+            require(path.is_dir() == folder, f"{option} {path}: is {_a_folder(not folder)}")
+        else:
+            require(there.is_dir(), f"{option} {path}: {there} is {_a_folder(False)}")
+    except OSError as error:
+        raise UserError(f"{option} {path}: {error.strerror}") from error
+    rights = os.W_OK | os.X_OK if there.is_dir() else os.W_OK
+    require(os.access(there, rights), f"{option} {path}: {there} may not be written to")
+
+
+def _a_folder(folder: bool) -> str:
+    return "a folder, not a file" if folder else "a file, not a folder"
 
 
 def stdout_is_for(
