@@ -43,6 +43,21 @@ def test_ids_areas_and_crowds_survive(tmp_path):
     assert (sample.ignore_boxes.tolist(), sample.ignore_labels.tolist()) == ([[0, 0, 20, 10]], [0])
 
 
+def test_names_written_on_windows_are_found(tmp_path):
+    images = [{"id": n, "file_name": f"sub\\{n}.png", "width": 40, "height": 30} for n in range(3)]
+    path = one(tmp_path, [box(n + 1, image=n) for n in range(3)], images)
+    picture(tmp_path / "images/sub/0.png")
+    picture(tmp_path / "images/sub/1.png")
+    picture(tmp_path / "images/sub\\2.png")  # this is its name here
+    split = load_split(path, "train")
+    assert split.problems == []
+    assert [sample.image.name for sample in split.samples] == ["0.png", "1.png", "sub\\2.png"]
+    text(tmp_path / "ids.txt", "sub\\1\n")
+    place = {"images": "images", "annotations": "gt.json", "ids": "ids.txt"}
+    (sample,) = load_split(card(path, format="coco", splits={"train": place}), "train").samples
+    assert sample.image_id == 1
+
+
 def test_ids_file_chooses_the_pictures_and_their_labels(tmp_path):
     images = [{"id": n, "file_name": f"{n}.png", "width": 40, "height": 30} for n in "abc"]
     annotations = [box(n, image=key) for n, key in enumerate("abcx")]

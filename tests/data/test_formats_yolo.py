@@ -120,6 +120,14 @@ def test_ultralytics_forms_of_a_split(tmp_path):
         load_split(path, "test")
 
 
+def test_a_list_written_on_windows(tmp_path):
+    folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf.\\images\\train\\a.png\r\n")
+    path = card(tmp_path / "data.yaml", train="list.txt", names=["cat", "dog"])
+    split = load_split(path, "train")
+    assert split.problems == [] and len(split.samples[0].boxes) == 1
+
+
 def test_a_list_names_a_picture_that_is_not_there(tmp_path):
     path = folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
     text(tmp_path / "list.txt", "images/train/a.png\nimages/train/none.png\n")

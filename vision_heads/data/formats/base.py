@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,6 +179,16 @@ def expanded(path: str | Path, where: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UserError(f"{where}: {path}: {error}") from error
+
+
+def with_slashes(name: str, folders: Sequence[Path]) -> str:
+    r"""Return the name of a picture as this system spells it: Windows writes "images\\a.jpg".
+
+    Elsewhere a name may hold a backslash: one that is in a folder as it stands is that.
+    """
+    if "\\" not in name or any(is_there(folder / name) for folder in folders):
+        return name
+    return name.replace("\\", "/")
 
 
 def is_there(file: Path) -> bool:

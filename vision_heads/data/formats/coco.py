@@ -26,6 +26,7 @@ from vision_heads.data.formats.base import (
     picture_size,
     read_json,
     require_sizes,
+    with_slashes,
 )
 from vision_heads.data.formats.folders import listed_stem, read_lines, stem_of
 from vision_heads.data.sample import OTHER, REGION, Problem, Sample
@@ -54,9 +55,13 @@ def read(source: Source) -> Part:
     whole = _load(file)
     names, ids = _categories(whole["categories"], source.names, file)
     part = Part(names, ids, place_word="annotation id")
+    folder = source.images if source.images is not None else source.root
+    for entry in whole["images"]:
+        if isinstance(entry.get("file_name"), str):
+            entry["file_name"] = with_slashes(entry["file_name"], [folder])
     if source.ids is not None:
         part.problems += _choose(whole, source.ids, file)
-    rows = _read_images(whole["images"], source, file, part)
+    rows = _read_images(whole["images"], folder, source, file, part)
     part.files = [file] * len(part.samples)
     _Boxes(whole["annotations"], rows, ids, part, file).fill()
     return part
@@ -132,12 +137,11 @@ def _whole(value: Any) -> bool:
 
 
 def _read_images(
-    entries: list[dict[str, Any]], source: Source, file: Path, part: Part
+    entries: list[dict[str, Any]], folder: Path, source: Source, file: Path, part: Part
 ) -> dict[int | str, int]:
     """Fill `part.samples`; return the row of each image id."""
     rows: dict[int | str, int] = {}
     by_name: dict[str, int | str] = {}
-    folder = source.images if source.images is not None else source.root
     if source.images_needed:
         require(folder.is_dir(), f"{folder}: no such folder of pictures")
     taken: list[tuple[dict[str, Any], Path]] = []

@@ -22,6 +22,7 @@ from vision_heads.data.formats.base import (
     parallel,
     picture_size,
     require_sizes,
+    with_slashes,
 )
 from vision_heads.data.sample import Problem, Sample
 from vision_heads.errors import UserError, require
@@ -130,7 +131,7 @@ def _listed_images(listing: Path, root: Path) -> list[tuple[Path, bool]]:
     """Return the pictures a .txt names, relative to the list's folder or to the data set."""
     found = []
     for line in read_lines(listing):
-        name = expanded(line, str(listing))
+        name = expanded(with_slashes(line, [listing.parent, root]), str(listing))
         near = [listing.parent / name, root / name]
         image = next((path for path in near if is_there(path)), near[0])
         found.append((image, is_there(image)))
