@@ -18,6 +18,7 @@ from vision_heads.cli.detect_report import (
     print_report,
     say_what_is_left_out,
 )
+from vision_heads.cli.messages import printing, say
 from vision_heads.cli.places import require_apart, stdout_is_for
 from vision_heads.cli.progress import progress
 from vision_heads.errors import UserError, require
@@ -184,7 +185,7 @@ def detect(
     plan = plan_threads(threads, calls, share=shares_cores(file, provider))
     engine = open_engine(file, threads=plan.threads, provider=provider)
     for line in describe_run(engine, always=verbose):
-        typer.echo(f"vh: {line}", err=True)
+        say(line)
     predictor = Predictor(engine)
     if attention:
         _require_poses(predictor.spec, comma_separated(heads), weights)
@@ -209,11 +210,13 @@ def detect(
         sinks = _open_sinks(stack, folder, saves, json_file, csv_file)
         watch = _open_attention(stack, folder, within) if attention else None
         report = _run(pictures.files, results, [*sinks, watch] if watch else sinks)
-    print_report(report)
-    if watch:
-        print_attention(watch, within, folder)
-    if any(saves.values()):
-        typer.echo(f"{'Drawn demo pictures' if demo else 'Saved files'}: {_shown(folder, saves)}")
+    with printing():
+        print_report(report)
+        if watch:
+            print_attention(watch, within, folder)
+        if any(saves.values()):
+            what = "Drawn demo pictures" if demo else "Saved files"
+            typer.echo(f"{what}: {_shown(folder, saves)}")
     if report.failures or pictures.unreadable:
         raise typer.Exit(2)
 
@@ -232,13 +235,13 @@ def _run(
             for file, result in zip(files, results, strict=True):
                 report.add(result)
                 if isinstance(result, Failure):
-                    typer.echo(f"vh: {result.message}", err=True)
+                    say(result.message)
                 for sink in sinks:
                     sink.write(file.name, result)
                 step()
     except KeyboardInterrupt:
         done = f"{report.pictures} of {len(files)} pictures"
-        typer.echo(f"vh: interrupted; results of {done} are written", err=True)
+        say(f"interrupted; results of {done} are written")
         raise
     report.seconds = time.perf_counter() - begin
     return report
@@ -307,7 +310,7 @@ def _slicing(size: int | None, overlap: float, merge: str, metric: str) -> Slici
         if overlap > MOST_OVERLAP:
             seen = round(min(1 / (1 - overlap), size) ** 2)
             line = f"--overlap {overlap:g}: up to {seen:,} tiles see each object, and memory grows"
-            typer.echo(f"vh: {line} with the square of that", err=True)
+            say(f"{line} with the square of that")
         return wanted
     require(wanted == Slicing(), "--overlap, --merge and --metric do nothing without --slice")
     return None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from vision_heads.cli.messages import say
+
 if TYPE_CHECKING:
     from vision_heads.media.attention import AttentionSink
     from vision_heads.media.sources import Pictures
@@ -76,10 +78,10 @@ def print_attention(watch: AttentionSink, within: float, folder: Path) -> None:
 def say_what_is_left_out(pictures: Pictures) -> None:
     """Name on standard error what sources held besides pictures that can be used."""
     if pictures.skipped:
-        typer.echo(f"vh: left out {pictures.skipped} files that have no picture's suffix", err=True)
+        say(f"left out {pictures.skipped} files that have no picture's suffix")
     if pictures.repeated:
-        typer.echo(f"vh: {pictures.repeated} files were named more than once", err=True)
+        say(f"{pictures.repeated} files were named more than once")
     for folder in pictures.drawn:
-        typer.echo(f"vh: {folder}: left out, it holds results of vh detect", err=True)
+        say(f"{folder}: left out, it holds results of vh detect")
     for folder in pictures.unreadable:
-        typer.echo(f"vh: {folder}", err=True)
+        say(folder)

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from vision_heads.cli.messages import drop_stdout, say
 from vision_heads.errors import UserError, is_no_room
 from vision_heads.paths import printable
 from vision_heads.version import __version__
@@ -96,8 +97,7 @@ def _run() -> None:
             raise
         if error.filename is not None:
             raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from error
-        # Python would try once more when it ends, and complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
         raise UserError(f"the output cannot be written: {error.strerror}") from error
 
 
@@ -118,10 +118,10 @@ def main() -> None:
     except UserError as error:
         if os.environ.get("VH_DEBUG"):
             traceback.print_exc()
-        print(f"vh: {printable(str(error))}", file=sys.stderr)  # noqa: T201
+        say(printable(str(error)))
         _leave(2)
     except KeyboardInterrupt:
-        print("vh: interrupted", file=sys.stderr)  # noqa: T201
+        say("interrupted")
         _leave(130)
     except SystemExit as end:  # typer's, with a number
         _leave(int(end.code or 0))

@@ -1,13 +1,34 @@
-"""Lines on stderr of commands that run for days."""
+"""Lines of commands that may outlive the terminal they were started from."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
 
 import typer
 
 
 def say(line: str) -> None:
-    """Print a line; a terminal that was closed, or a log on a full disk, ends nothing."""
+    """Print a line on stderr; a terminal that was closed, or a log on a full disk, ends nothing."""
     with contextlib.suppress(OSError):
         typer.echo(f"vh: {line}", err=True)
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Print on stdout; where that is a terminal that was closed, nobody reads it: no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        drop_stdout()
+
+
+def drop_stdout() -> None:
+    """Let nothing of what is still to be printed fail: Python tries once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vision_heads.cli import options as opt
-from vision_heads.cli.messages import say
+from vision_heads.cli.messages import printing, say
 
 if TYPE_CHECKING:
     from vision_heads.media.video import OpenOptions, VideoSpec
@@ -307,11 +307,12 @@ def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
     from vision_heads.cli.stream_track import count_lines  # noqa: PLC0415
 
     records = pipeline.stats()
-    _print_table(records)
     counted = {} if counts is None else {name: counts(name) for name in records}
-    for name, found in counted.items():
-        for line in [] if found is None else count_lines(name, found):
-            typer.echo(line)
+    with printing():
+        _print_table(records)
+        for name, found in counted.items():
+            for line in [] if found is None else count_lines(name, found):
+                typer.echo(line)
     for name, record in records.items():
         if record["message"]:
             say(f"{name}: {record['end']}: {record['message']}")

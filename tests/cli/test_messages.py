@@ -1,0 +1,56 @@
+"""What is printed where nobody reads it any more."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+
+import pytest
+import typer
+
+from vision_heads.cli import messages
+from vision_heads.errors import UserError
+
+main = importlib.import_module("vision_heads.cli.main")
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Put terminals that were closed in the place of stdout and stderr."""
+    pty = pytest.importorskip("pty")
+    opened = []
+    for name in ("stdout", "stderr"):
+        master, slave = pty.openpty()
+        os.close(master)
+        opened.append(os.fdopen(slave, "w"))
+        monkeypatch.setattr(sys, name, opened[-1])
+    yield
+    for file in opened:  # what could not be written would be tried again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+        file.close()
+
+
+def test_a_closed_terminal_ends_nothing(closed):
+    with messages.printing():
+        typer.echo("counts of a run")
+    typer.echo("more")
+    messages.say("a line")
+    sys.stdout.flush()
+
+
+def test_other_errors_of_stdout_are_told():
+    with pytest.raises(OSError, match="No space left"), messages.printing():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(("error", "code"), [(UserError("a: gone"), 2), (KeyboardInterrupt(), 130)])
+def test_the_exit_code_does_not_depend_on_a_terminal(closed, monkeypatch, error, code):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == code
