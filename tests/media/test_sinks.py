@@ -167,6 +167,29 @@ def test_a_full_disk_is_named(kind):
             sink.write("a", _result())
 
 
+@pytest.mark.parametrize("kind", [JsonSink, CsvSink, AttentionSink])
+@pytest.mark.parametrize("room", [1000, 1100, 1190])
+def test_a_disk_that_fills_up_tears_no_record(tmp_path, kind, room):
+    resource = pytest.importorskip("resource")
+    path, written = tmp_path / "found", 0
+    sink = kind(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(UserError, match="found: cannot be written"):
+            for written in range(30):  # noqa: B007
+                sink.write("a", _posed_result())
+        sink.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    if kind is JsonSink:
+        assert len(json.loads(path.read_text())) == written > 0
+    else:
+        with path.open(newline="") as file:
+            rows = list(csv.reader(file))
+        assert len(rows) == 1 + 2 * written and len({len(row) for row in rows}) == 1
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk always full")
 def test_a_picture_on_a_full_disk_is_named():
     with pytest.raises(UserError, match="No space left"):

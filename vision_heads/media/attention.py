@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from vision_heads.geometry.attention import AT_CAMERA, AT_NOBODY, attention
-from vision_heads.media.sinks import named_errors, open_text, writing
+from vision_heads.media.sinks import TextFile, csv_text
 from vision_heads.results import Failure, Result
 
 COLUMNS = (
@@ -35,12 +34,10 @@ class AttentionSink:
     needs_image = False
 
     def __init__(self, path: Path, within: float = 15.0) -> None:
-        self._path, self._within = path, within
-        self._file = open_text(path)
-        self._rows = csv.writer(self._file)
+        self._within = within
+        self._file = TextFile(path)
         self.counts = dict.fromkeys(("heads", "camera", "others", "nobody", "unknown", "pairs"), 0)
-        with named_errors(path):
-            self._rows.writerow(COLUMNS)
+        self._file.write(csv_text([COLUMNS]))
 
     def write(self, name: str, result: Result | Failure) -> None:
         """Append a picture's rows; failures and heads of the model without poses have none."""
@@ -55,20 +52,21 @@ class AttentionSink:
             unknown = np.isnan(seen.camera)
             self._count(seen.target, unknown, len(seen.mutual))
             paired = set(seen.mutual.reshape(-1).tolist())
-            with writing(self._file, self._path):
-                for row, target in enumerate(seen.target.tolist()):
-                    # A head alone in its picture has no other to look up where it is AT_NOBODY.
-                    angle = seen.others[row, target] if target >= 0 else seen.camera[row]
-                    self._rows.writerow(
-                        (
-                            *(result.source, head, row),
-                            *found.xyxy[row].astype(np.float64).round(2).tolist(),
-                            "" if unknown[row] else round(float(seen.camera[row]), 2),
-                            "unknown" if unknown[row] else _word(target),
-                            "" if target == AT_NOBODY else round(float(angle), 2),
-                            int(row in paired),
-                        )
+            rows = []
+            for row, target in enumerate(seen.target.tolist()):
+                # A head alone in its picture has no other to look up where it is AT_NOBODY.
+                angle = seen.others[row, target] if target >= 0 else seen.camera[row]
+                rows.append(
+                    (
+                        *(result.source, head, row),
+                        *found.xyxy[row].astype(np.float64).round(2).tolist(),
+                        "" if unknown[row] else round(float(seen.camera[row]), 2),
+                        "unknown" if unknown[row] else _word(target),
+                        "" if target == AT_NOBODY else round(float(angle), 2),
+                        int(row in paired),
                     )
+                )
+            self._file.write(csv_text(rows))
 
     def _count(self, target: np.ndarray, unknown: np.ndarray, pairs: int) -> None:
         self.counts["heads"] += len(target)
@@ -80,9 +78,7 @@ class AttentionSink:
 
     def close(self) -> None:
         """Close the file."""
-        if not self._file.closed:
-            with named_errors(self._path), self._file, writing(self._file, self._path):
-                pass
+        self._file.close()
 
 
 def _word(target: int) -> str:

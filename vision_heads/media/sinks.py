@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from vision_heads.errors import UserError, require
 from vision_heads.geometry.boxes import xyxy_to_xywh
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.sources import OUTPUT_MARK, VIDEO_SUFFIXES
-from vision_heads.paths import writing_mode
+from vision_heads.paths import is_stdout
 from vision_heads.results import Failure, Result
 
 JPEG_QUALITY = 90
@@ -67,14 +68,13 @@ class JsonSink:
     """One JSON array with a record a picture (`Result.to_dict`).
 
     A picture that could not be read has the record {"source": ..., "error": ...}. The array is
-    closed properly also when the run is interrupted.
+    closed properly also when the run is interrupted, or the disk is full.
     """
 
     needs_image = False
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = open_text(path)
+        self._file = TextFile(path)
         self._empty = True
 
     def write(self, name: str, result: Result | Failure) -> None:
@@ -84,15 +84,16 @@ class JsonSink:
         else:
             record = result.to_dict()
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-        with writing(self._file, self._path):
-            self._file.write(("[\n" if self._empty else ",\n") + text)
+        self._file.write(("[\n" if self._empty else ",\n") + text)
         self._empty = False
 
     def close(self) -> None:
         """Close the array."""
         if not self._file.closed:
-            with named_errors(self._path), self._file, writing(self._file, self._path):
+            try:
                 self._file.write("[]\n" if self._empty else "\n]\n")
+            finally:
+                self._file.close()
 
 
 class CsvSink:
@@ -105,34 +106,41 @@ class CsvSink:
     needs_image = False
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = open_text(path)
-        self._rows = csv.writer(self._file)
+        self._file = TextFile(path)
         self._columns: tuple[str, ...] = ()
 
     def write(self, name: str, result: Result | Failure) -> None:
         """Append a picture's rows; a failure has none."""
         if isinstance(result, Failure):
             return
-        self._start(any(found.rotation is not None for found in result.heads.values()))
-        with writing(self._file, self._path):
-            for head, found in result.heads.items():
-                for record in found.to_dicts():
-                    row = _flat_record(record) | {"source": result.source, "head": head}
-                    self._rows.writerow([row.get(column, "") for column in self._columns])
+        rows = self._head(any(found.rotation is not None for found in result.heads.values()))
+        for head, found in result.heads.items():
+            for record in found.to_dicts():
+                row = _flat_record(record) | {"source": result.source, "head": head}
+                rows.append([row.get(column, "") for column in self._columns])
+        self._file.write(csv_text(rows))
 
     def close(self) -> None:
         """Close the file; without any result it holds the plain header."""
         if not self._file.closed:
-            with named_errors(self._path), self._file, writing(self._file, self._path):
-                self._start(False)
+            try:
+                self._file.write(csv_text(self._head(False)))
+            finally:
+                self._file.close()
 
-    def _start(self, posed: bool) -> None:
-        """Write the header before the first row: only then it is known what heads there are."""
-        if not self._columns:
-            self._columns = CSV_COLUMNS + (CSV_POSE_COLUMNS if posed else ())
-            with named_errors(self._path):
-                self._rows.writerow(self._columns)
+    def _head(self, posed: bool) -> list[Sequence[Any]]:
+        """Return the header before the first row: only then it is known what heads there are."""
+        if self._columns:
+            return []
+        self._columns = CSV_COLUMNS + (CSV_POSE_COLUMNS if posed else ())
+        return [self._columns]
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as lines of CSV."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def _flat_record(record: dict[str, Any]) -> dict[str, Any]:
@@ -290,19 +298,60 @@ def _require_kept(folder: Path) -> None:
     )
 
 
-def open_text(path: Path) -> IO[str]:
-    """Open a text file for writing, folders included; `UserError` when that cannot be."""
-    require(str(path) != "-", "-: results are written to files; /dev/stdout is one")
-    require(
-        path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES,
-        f"{path}: is a picture's name; results would replace it",
-    )
-    with named_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Line by line, so that what is found can be watched, and survives a crash. File names
-        # need not be Unicode: bytes that are none come out as JSON's own escapes.
-        mode = writing_mode(path)
-        return path.open(mode, encoding="utf-8", newline="", buffering=1, errors="backslashreplace")
+class TextFile:
+    """A text file of results. Of each text, all is written or, on a full disk, nothing.
+
+    Every text is handed to the system at once, so that it can be watched and survives a crash.
+    File names need not be Unicode: bytes that are none come out as JSON's own escapes.
+
+    Args:
+        path: of the file, which is replaced; folders are made.
+
+    Raises:
+        UserError: it cannot be written, or has a picture's or video's name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require(str(path) != "-", "-: results are written to files; /dev/stdout is one")
+        require(
+            path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+            f"{path}: is a picture's name; results would replace it",
+        )
+        self._path = path
+        with named_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab" if is_stdout(path) else "wb", buffering=0)
+            self._regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._file.closed
+
+    def write(self, text: str) -> None:
+        """Append a text.
+
+        Raises:
+            UserError: the disk is full, or the file was deleted or replaced meanwhile.
+        """
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
+        with named_errors(self._path):
+            begin = self._file.tell() if self._regular else 0
+            try:
+                while data:
+                    data = data[self._file.write(data) :]
+            except OSError:
+                if self._regular:
+                    self._file.truncate(begin)
+                    self._file.seek(begin)
+                raise
+            check_kept(self._file.fileno(), self._path)
+
+    def close(self) -> None:
+        """Close it; harmless when called twice. `UserError` as for `write`."""
+        if not self._file.closed:
+            with named_errors(self._path), self._file:
+                check_kept(self._file.fileno(), self._path)
 
 
 def deleted(file: int, path: Path) -> bool:
@@ -325,14 +374,6 @@ def check_kept(file: int, path: Path) -> None:
     """Raise `FileNotFoundError` if an open file was deleted or replaced; arguments of `deleted`."""
     if deleted(file, path):
         raise FileNotFoundError(errno.ENOENT, "it was deleted")
-
-
-@contextmanager
-def writing(file: IO[str], path: Path) -> Iterator[None]:
-    """Write lines to an open file; `UserError` when they do not get to where `path` is."""
-    with named_errors(path):
-        yield
-        check_kept(file.fileno(), path)
 
 
 @contextmanager
