@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from tests.stream.fakes import Collect, FakeEngine, FakeSource, openers, request, until
@@ -307,3 +308,27 @@ def test_threads_are_gone_after_stop():
     time.sleep(0.1)
     pipeline.stop()
     assert not [t for t in threading.enumerate() if t.name.startswith("vh-")]
+
+
+def test_a_source_with_too_many_tiles_ends_alone():
+    engine, output = FakeEngine(), Collect()
+
+    class Huge(FakeSource):
+        def __iter__(self):
+            for frame in super().__iter__():
+                frame._pixels = np.zeros((3000, 3000, 3), np.uint8)
+                yield frame
+
+    pipeline = Pipeline(engine, request(engine, slicing=32), outputs=[output])
+    pipeline.start()
+    pipeline.add("small", False, lambda: FakeSource("small", 5))
+    pipeline.add("file", False, lambda: Huge("file", 2))
+    pipeline.add("live", True, lambda: Huge("live", 5, live=True, interval=0.01))
+    assert pipeline.wait(30)
+    pipeline.stop()
+    stats = pipeline.stats()
+    assert {name: record["end"] for name, record in stats.items()} == {
+        "small": "finished", "file": "failed", "live": "failed"
+    }  # fmt: skip
+    assert stats["live"]["message"].startswith("live: 3000 x 3000 pixels make ")
+    assert output.indices("small") == [0, 1, 2, 3, 4] and set(output.seen) == {"small"}

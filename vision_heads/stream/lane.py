@@ -40,6 +40,12 @@ class Job:
         """Whether it may leave the lane."""
         return self.frame is None or self.result is not None
 
+    def settle(self, result: Result | None) -> None:
+        """Take what the network found; None leaves the frame out."""
+        self.result = result
+        if result is None:
+            self.frame = None
+
 
 @dataclass(slots=True)
 class Lane:

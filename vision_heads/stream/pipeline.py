@@ -16,10 +16,12 @@ from typing import Any
 
 from vision_heads.errors import require
 from vision_heads.media.frames import End
+from vision_heads.media.images import ImageError
 from vision_heads.results import Result
 from vision_heads.runtime.engines import Engine
 from vision_heads.runtime.inputs import Buffers, Loaded
 from vision_heads.runtime.request import Request
+from vision_heads.runtime.slicing import Slicing
 from vision_heads.runtime.tasks import SlicedTask, WholeTask, cut_up, prepare
 from vision_heads.stream.guard import Guard
 from vision_heads.stream.hooks import HookMaker
@@ -200,7 +202,7 @@ class Pipeline:
                 results = self._look(jobs)
                 with self._change:
                     for job, result in zip(jobs, results, strict=True):
-                        job.result = result
+                        job.settle(result)
                     self._change.notify_all()
         except BaseException as error:
             self._fail(error)
@@ -220,20 +222,36 @@ class Pipeline:
                     return jobs
                 self._change.wait()
 
-    def _look(self, jobs: Sequence[Job]) -> list[Result]:
+    def _look(self, jobs: Sequence[Job]) -> list[Result | None]:
+        """Return each frame's result, None where its source has to be given up."""
         frames = [job.frame for job in jobs if job.frame is not None]
         loaded = [Loaded(frame.image, frame.source) for frame in frames]
         request = self._request
         if request.slicing is None:
             prepared = [prepare(one, self._engine, request, self._buffers) for one in loaded]
             task = WholeTask(self._engine, request, prepared, self._buffers)
-            return task.finish([part() for part in task.parts()])
-        results = []
-        for one in loaded:
-            tiles = cut_up(one, request.slicing)
-            sliced = SlicedTask(self._engine, request, request.slicing, tiles, self._buffers)
-            results += sliced.finish([part() for part in sliced.parts()])
-        return results
+            return [*task.finish([part() for part in task.parts()])]
+        return [self._look_at_tiles(one, request.slicing) for one in loaded]
+
+    def _look_at_tiles(self, frame: Loaded, slicing: Slicing) -> Result | None:
+        try:
+            tiles = cut_up(frame, slicing)
+        except ImageError as error:  # too many; the other sources may be smaller
+            self._give_up(frame.source, str(error))
+            return None
+        task = SlicedTask(self._engine, self._request, slicing, tiles, self._buffers)
+        return task.finish([part() for part in task.parts()])[0]
+
+    def _give_up(self, name: str, reason: str) -> None:
+        """End one source that cannot be worked on."""
+        with self._change:
+            for lane in self._lanes:
+                if lane.name == name:
+                    lane.end = End("failed", reason)  # even if all of it was read by now
+                    lane.stop()
+            reader = self._readers.get(name)
+        if reader is not None:
+            reader.stop()
 
     def _write(self, lane: Lane) -> None:
         """Run hooks and outputs of one source, in order."""
