@@ -96,6 +96,18 @@ def test_what_is_no_video_fails_with_a_line(tmp_path, name, data):
     assert source.end.message.startswith(f"{path}: ") and "\n" not in source.end.message
 
 
+def test_a_codec_that_nobody_knows_is_said(tmp_path):
+    path = write_clip(tmp_path / "a.avi", [0, 0.04])
+    data = path.read_bytes()
+    begin = data.index(b"vids") + 4
+    path.write_bytes(data.replace(data[begin : begin + 4], b"ZZZZ"))
+    frames, source = frames_of(path)
+    assert frames == [] and source.end.reason == "failed"
+    assert source.end.message.endswith(
+        "a.avi: its video is of a codec that this FFmpeg does not know"
+    )
+
+
 def test_gifs(shared_data, tmp_path):
     path = shared_data / "video" / "head-pose-face-detection-female-and-male.gif"
     frames, source = frames_of(path)

@@ -43,7 +43,7 @@ def video_stream(container: InputContainer) -> VideoStream:
     """Return the stream to decode: the best one that is no cover picture.
 
     Raises:
-        SourceError: there is none, or its pictures are too large.
+        SourceError: there is none, or its pictures are too large or cannot be decoded.
     """
     av = require_av()
     covers = av.stream.Disposition.attached_pic
@@ -52,6 +52,8 @@ def video_stream(container: InputContainer) -> VideoStream:
         raise SourceError("has no video in it")
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise SourceError("its video is of a codec that this FFmpeg does not know")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_PIXELS:
         raise SourceError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
