@@ -13,6 +13,7 @@ import pytest
 
 from tests.stream.test_outputs import full, seen
 from vision_heads.errors import UserError
+from vision_heads.stream.plan import OutputPlan
 from vision_heads.stream.seen import Event
 from vision_heads.stream.spool import Spool
 from vision_heads.stream.webhooks import Webhook
@@ -258,6 +259,24 @@ def test_an_event_counts_as_taken_by_the_status_alone(tmp_path):
     output.close()
     receiver.close()
     assert [record["n"] for record in receiver.got] == [0, 1, 2] and not lines
+
+
+def test_events_of_a_run_with_other_webhooks_are_told(tmp_path):
+    for place, count in (("", 2), ("1", 0), ("2", 3)):
+        spool = Spool(tmp_path / place)
+        for number in range(count):
+            spool.append({"n": number})
+        spool.close()
+    busy = Spool(tmp_path / "3")
+    busy.append({"n": 0})  # of a program that runs
+    for urls, wanted in ((1, "2: 3 events"), (2, f"{tmp_path.name}: 2 events"), (0, "")):
+        lines = []
+        plan = OutputPlan(webhooks=["http://127.0.0.1:9"] * urls, spool=tmp_path)
+        for output in plan.open([], [], lines.append):
+            output.close()
+        told = [line for line in lines if "this run does not send them" in line]
+        assert len(told) == bool(urls) and all(wanted in line for line in told)
+    busy.close()
 
 
 def test_webhooks_are_http(tmp_path):

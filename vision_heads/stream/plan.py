@@ -19,6 +19,7 @@ from vision_heads.stream.lines import (
 )
 from vision_heads.stream.outputs import Output
 from vision_heads.stream.snapshots import Snapshots
+from vision_heads.stream.spool import Spool
 from vision_heads.stream.video import VideoFiles
 from vision_heads.stream.webhooks import Webhook
 
@@ -129,11 +130,32 @@ class OutputPlan:
             yield EventLines(self.events, append=self.append)
         if self.snapshots:
             yield Snapshots(self.snapshots)
-        for number, url in enumerate(self.webhooks, 1):
-            folder = self.spool / str(number) if len(self.webhooks) > 1 else self.spool
+        for url, folder in zip(self.webhooks, self._spools(), strict=True):
             yield Webhook(url, folder, snapshots=self.snapshots is not None, report=report)
+        if self.webhooks:
+            self._tell_left_over(report)
         if self.video is not None:
             for spec in sources:  # each its own output: when one breaks, the others go on
                 several = [spec.name] * (len(sources) > 1)
                 path = inserted(self.video, *several)
                 yield VideoFiles(path, [spec.name], spec.live, report)
+
+    def _spools(self) -> list[Path]:
+        """Return the folder of each webhook's events."""
+        numbers = range(1, len(self.webhooks) + 1)
+        several = [self.spool / str(number) for number in numbers]
+        return several if len(several) > 1 else [self.spool][: len(several)]
+
+    def _tell_left_over(self, report: Report) -> None:
+        """Name events that wait where a run with more webhooks, or fewer, has put them."""
+        for folder in (self.spool, *sorted(self.spool.glob("[0-9]*"))):
+            if folder in self._spools() or next(folder.glob("events-*.jsonl"), None) is None:
+                continue
+            try:
+                left = Spool(folder)
+            except UserError:  # another program's, which sends them
+                continue
+            if len(left):
+                waiting = f"{folder}: {len(left)} events of a run with more or fewer webhooks wait"
+                report(f"{waiting}; this run does not send them")
+            left.close()
