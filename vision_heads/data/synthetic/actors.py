@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vision_heads.data.synthetic.models import Model
+from vision_heads.data.synthetic.solid import Model
 
 PEDESTRIAN, PEOPLE, BICYCLE, CAR, VAN, TRUCK, TRICYCLE, AWNING, BUS, MOTOR = range(10)
 

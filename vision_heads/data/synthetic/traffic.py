@@ -26,8 +26,8 @@ from vision_heads.data.synthetic.actors import (
 )
 from vision_heads.data.synthetic.camera import Floats
 from vision_heads.data.synthetic.markings import heading
-from vision_heads.data.synthetic.models import Model
 from vision_heads.data.synthetic.plan import Rect, Road, Town, shrink
+from vision_heads.data.synthetic.solid import Model
 
 
 class Crew:

@@ -11,17 +11,17 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vision_heads.errors import UserError, require
 from vision_heads.export.inspect import read_onnx
-from vision_heads.export.nodes import Graph, element_types, read_graph
+from vision_heads.export.nodes import Graph, read_graph
 from vision_heads.export.operators import unsupported
 from vision_heads.export.tensorrt.calibrate import CalibrationCache, make_calibrator
 from vision_heads.export.tensorrt.layers import engine_layers, layers_with_nodes, pin_decoding
 from vision_heads.export.tensorrt.options import EngineOptions, EngineReport
+from vision_heads.export.tensorrt.types import typed_source
 from vision_heads.runtime.tensorrt_file import (
     EngineFacts,
     LayerPrecision,
@@ -94,14 +94,6 @@ def build_engine(
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class _Typing:
-    """How the network comes to its precisions: by the graph's types, or by flags."""
-
-    strong: bool
-    quantized: bool
-
-
 class _Build:
     """One build; a step a method."""
 
@@ -123,7 +115,9 @@ class _Build:
         self.calibrator: Any = None
         self.on_gpu: tuple[str, ...] = ()
         self.graph: Graph = read_graph(self.source)
-        self.typed, self.typing = self._typed_source(self.graph)
+        self.typed, self.typing = typed_source(
+            self.trt, self.source, self.graph, folder, options, log
+        )
         if self.typed != self.source:
             self.graph = read_graph(self.typed)
         self.batch = self._batch()
@@ -173,57 +167,6 @@ class _Build:
             on_gpu=self.on_gpu,
             rebuild=self.options.rebuild or self._command(),
         )
-
-    def _typed_source(self, graph: Graph) -> tuple[Path, _Typing]:
-        """Return the ONNX file to parse, and how its precisions come about.
-
-        TensorRT 11 builds every number as the graph types it, so that a graph in FP32 has to be
-        converted. Before, flags do it, and a graph that is typed already keeps its types.
-        """
-        quantized = any(node.operator == "QuantizeLinear" for node in graph.nodes)
-        half = "FLOAT16" in element_types(graph).values()
-        wanted, version = self.options.precision, version_of(self.trt)
-        require(
-            wanted != "fp32" or not (quantized or half),
-            f"{self.source}: is {'int8' if quantized else 'fp16'} itself; build fp32 from fp32",
-        )
-        if version < (11, 0):
-            return self.source, _Typing(half and not quantized and version >= (10, 0), quantized)
-        if wanted == "int8" and not quantized:
-            return self._quantized(), _Typing(True, True)
-        if wanted == "fp16" and not half:
-            return self._half(), _Typing(True, False)
-        return self.source, _Typing(True, quantized)
-
-    def _half(self) -> Path:
-        from vision_heads.export.fp16 import to_fp16  # noqa: PLC0415  (needs the onnx package)
-
-        target = self.folder / "fp16.onnx"
-        self.log(f"TensorRT {self.here.tensorrt} takes types from the graph: converting to fp16")
-        to_fp16(self.source, target)
-        return target
-
-    def _quantized(self) -> Path:
-        options = self.options
-        require(
-            options.pictures,
-            f"int8: TensorRT {self.here.tensorrt} has no calibrators; give a quantized ONNX file "
-            "(vh export --format onnx-int8) or calibration pictures",
-        )
-        from vision_heads.export.quantize import quantize  # noqa: PLC0415
-
-        target = self.folder / "int8.onnx"
-        self.log(f"quantizing on {len(options.pictures)} pictures, {options.method}")
-        pictures = options.pictures
-        quantize(
-            self.source,
-            target,
-            pictures,
-            method=options.method,
-            count=len(pictures),
-            scheme="tensorrt",
-        )
-        return target
 
     def _batch(self) -> tuple[int, int, int]:
         """Least, best and most pictures a call."""
