@@ -17,7 +17,7 @@ from vision_heads.data.check import (
     size_histogram,
     split_sheet,
 )
-from vision_heads.data.fixes import parse_fixes
+from vision_heads.data.fixes import overlooked, parse_fixes
 from vision_heads.data.sample import DataSplit, Problem, Sample
 from vision_heads.errors import UserError
 
@@ -179,7 +179,26 @@ def test_a_box_wholly_outside_needs_drop_too():
     split = split_with([[50, 1, 60, 9]], problems=problems)
     with pytest.raises(UserError, match="add drop"):
         apply_fixes(split, {"clip"})
-    assert len(apply_fixes(split, {"clip", "drop"}).samples[0].boxes) == 0
+    fixed = apply_fixes(split, {"clip", "drop"})
+    assert (fixed.samples, fixed.emptied) == ([], 1)
+
+
+def test_no_dropped_box_becomes_background():
+    """A picture whose only box was dropped taught that there is nothing in it."""
+    cut, empty, fine = [30.0, 1, 90, 9], [5.0, 5, 5, 9], [1.0, 1, 6, 6]
+    split = split_with([cut, fine])
+    split.samples[0].ignore_boxes = np.array([[0, 0, 3, 3]], np.float32)
+    split.samples[0].ignore_labels = np.array([-1])
+    split.samples += split_with([empty]).samples + split_with([empty, fine]).samples
+    split.samples += split_with([cut]).samples + split_with(np.zeros((0, 4))).samples
+    fixed = apply_fixes(split, {"drop"})
+    assert [len(sample.boxes) for sample in fixed.samples] == [1, 1, 0, 0]
+    inside = [30, 1, 40, 9]
+    assert [sample.ignore_boxes.tolist() for sample in fixed.samples] == [
+        [[0, 0, 3, 3], inside], [], [inside], [],
+    ]  # fmt: skip
+    assert fixed.samples[0].ignore_labels.tolist() == [-1, 0]
+    assert overlooked(fixed) == "pictures left out because they lost their last box: 1"
 
 
 def test_training_is_refused_with_counts_and_examples(tmp_path):

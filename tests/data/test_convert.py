@@ -176,8 +176,9 @@ def test_what_cannot_be_carried_over_is_refused_unless_told(tmp_path):
     assert not (tmp_path / "out").exists()
     report = convert(load_card(path), tmp_path / "out", "coco", fixes={"clip", "drop"})
     boxes = [sample.boxes.tolist() for sample in load_split(report.card, "train").samples]
-    assert boxes == [[], [[1, 1, 40, 10]]]
+    assert boxes == [[[1, 1, 40, 10]]]
     assert report.fixed["train"].startswith("mended or left out: 1 unknown-class, ")
+    assert report.fixed["train"].endswith("left out because they lost their last box: 1")
 
 
 def test_faulty_boxes_are_carried_over_as_they_are(tmp_path):

@@ -63,7 +63,10 @@ def summary(problems: Sequence[Problem], examples: int = _EXAMPLES) -> str:
 def overlooked(split: DataSplit) -> str:
     """Say what was broken in a split that `apply_fixes` has mended; "" where nothing was."""
     left = broken(split.problems)
-    return f"mended or left out: {summary(left)}" if left else ""
+    said = [f"mended or left out: {summary(left)}"] if left else []
+    if split.emptied:
+        said.append(f"pictures left out because they lost their last box: {split.emptied}")
+    return "; ".join(said)
 
 
 def apply_fixes(split: DataSplit, fixes: Collection[Fix]) -> DataSplit:
@@ -78,7 +81,9 @@ def apply_fixes(split: DataSplit, fixes: Collection[Fix]) -> DataSplit:
             accepts that lines which could not be read give no box, and leaves out pictures that
             are missing or corrupt or whose labels are missing or unreadable as a whole. A box
             that is wholly outside is empty once clipped; with "drop" alone it is left out, as
-            is every box that is outside.
+            is every box that is outside; what the picture shows of it is then an area without
+            loss. A picture that loses its last box without leaving such an area is left out: its
+            object would be learned as background.
 
     Returns:
         A split whose boxes all lie inside their pictures; `problems` keeps what was found.
@@ -100,8 +105,8 @@ def apply_fixes(split: DataSplit, fixes: Collection[Fix]) -> DataSplit:
             f"{split.name}/{split.split} has broken labels: {summary(left)}. Mend them, or go on "
             f"without them by --fix {wanted}; `vh data check` lists them all"
         )
-    samples = _usable(split)
-    faults = find_faults(samples)
+    read = _usable(split)
+    samples, faults = list(read), find_faults(read)
     keep = ~faults.empty if "clip" in fixes else ~(faults.empty | faults.outside)
     touched = set(faults.owner[(faults.overhang > 0) | ~keep].tolist())
     starts = np.searchsorted(faults.owner, np.arange(len(samples) + 1))
@@ -113,7 +118,9 @@ def apply_fixes(split: DataSplit, fixes: Collection[Fix]) -> DataSplit:
     else:
         for number in touched:
             samples[number] = _without_empty(samples[number])
-    return replace(split, samples=samples)
+    emptied = {number for number in touched if _emptied(read[number], samples[number])}
+    samples = [sample for number, sample in enumerate(samples) if number not in emptied]
+    return replace(split, samples=samples, emptied=len(emptied))
 
 
 def _usable(split: DataSplit) -> list[Sample]:
@@ -127,11 +134,13 @@ def _usable(split: DataSplit) -> list[Sample]:
 
 
 def _mended(sample: Sample, keep: np.ndarray) -> Sample:
-    """Clip a sample's boxes to the picture and keep the chosen ones."""
-    boxes = sample.boxes[keep].copy()
+    """Clip a sample's boxes to the picture and keep the chosen ones; others are not judged."""
+    clipped = sample.boxes.copy()
     if sample.width > 0 and sample.height > 0:
         limit = np.array([sample.width, sample.height] * 2, np.float32)
-        boxes = np.clip(boxes, 0, limit)
+        clipped = np.clip(clipped, 0, limit)
+    boxes = clipped[keep]
+    seen = ~keep & (clipped[:, 2:] > clipped[:, :2]).all(1)
     areas = sample.areas
     if areas is not None:
         inside = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -139,14 +148,25 @@ def _mended(sample: Sample, keep: np.ndarray) -> Sample:
         areas = np.where(cut, np.minimum(areas[keep], inside), areas[keep])
     rotations = None if sample.rotations is None else sample.rotations[keep]
     euler = None if sample.euler is None else sample.euler[keep]
-    labels = sample.labels[keep]
     return replace(
-        sample, boxes=boxes, labels=labels, areas=areas, rotations=rotations, euler=euler
+        sample,
+        boxes=boxes,
+        labels=sample.labels[keep],
+        areas=areas,
+        rotations=rotations,
+        euler=euler,
+        ignore_boxes=np.concatenate([sample.ignore_boxes, clipped[seen]]),
+        ignore_labels=np.concatenate([sample.ignore_labels, sample.labels[seen]]),
     )
 
 
 def _without_empty(sample: Sample) -> Sample:
     return _mended(sample, np.asarray((sample.boxes[:, 2:] > sample.boxes[:, :2]).all(1)))
+
+
+def _emptied(before: Sample, after: Sample) -> bool:
+    """Whether mending took a picture's last box and left nothing where it was."""
+    return not len(after.boxes) and len(after.ignore_boxes) == len(before.ignore_boxes)
 
 
 def _refuse_vanished(split: DataSplit, samples: Sequence[Sample], touched: Collection[int]) -> None:

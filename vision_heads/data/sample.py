@@ -112,6 +112,7 @@ class DataSplit:
         problems: everything found wrong while reading; nothing is dropped silently.
         terms: of use of the data, shown when training starts.
         unlabelled: pictures without a label file where the format takes that for a negative.
+        emptied: pictures that `fixes.apply_fixes` left out, because dropping took their last box.
     """
 
     name: str
@@ -122,3 +123,4 @@ class DataSplit:
     problems: list[Problem] = field(default_factory=list)
     terms: str = ""
     unlabelled: int = 0
+    emptied: int = 0

@@ -174,6 +174,7 @@ def join_parts(parts: Sequence[DataSplit]) -> DataSplit:
         samples=[sample for part in parts for sample in part.samples],
         problems=[problem for part in parts for problem in part.problems],
         terms="; ".join(dict.fromkeys(part.terms for part in parts if part.terms)),
+        emptied=sum(part.emptied for part in parts),
     )
 
 
