@@ -188,6 +188,12 @@ def test_a_state_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> Non
     assert len(str(caught.value)) < len(str(state)) + 300  # and not every tensor's name
     with pytest.raises(UserError, match="heads: 'squares' was there when this run began"):
         check_data(state, {"renamed": {"pictures": 4}})
+    two = {"data": {name: {"pictures": 4} for name in ("a", "b")}}
+    save_state(tmp_path, 8, network, ema, adamw, two)
+    state = latest_state(tmp_path)
+    check_data(state, two["data"])
+    with pytest.raises(UserError, match="heads: were a, b when this run began; put them in order"):
+        check_data(state, dict(reversed(two["data"].items())))
     for text in ("{}", "[]", '{"groups": [], "extra": {}}'):
         (state / "state.json").write_text(text)
         with pytest.raises(UserError, match=r"damaged .state\.json has no"):

@@ -96,7 +96,8 @@ def check_data(state: Path, data: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
         UserError: the data differ, or the state is damaged.
     """
-    for name, before in _record(state)["extra"].get("data", {}).items():
+    known = _record(state)["extra"].get("data", {})
+    for name, before in known.items():
         if name not in data:
             raise UserError(
                 f"heads: {name!r} was there when this run began, and is not now; put it back, or "
@@ -108,6 +109,9 @@ def check_data(state: Path, data: Mapping[str, Mapping[str, Any]]) -> None:
                     f"heads.{name}.data: {what} {value} when this run began, {data[name][what]} "
                     "now; put them back, or start another run from its weights with --init"
                 )
+    order = [name for name in data if name in known]
+    if order != list(known):  # the optimizer knows weights by their places alone
+        raise UserError(f"heads: were {', '.join(known)} when this run began; put them in order")
 
 
 def _record(state: Path) -> dict[str, Any]:
