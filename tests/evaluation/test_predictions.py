@@ -144,6 +144,7 @@ def test_a_picture_that_is_there_twice_is_not_taken_for_one_of_the_two(tmp_path)
         ({"results": []}, "must be a list of COCO results, got dict"),
         ({"annotations": 3}, "must be a list of COCO results, got int"),
         ({"annotations": [{"image_id": "a"}]}, "entry 0: bbox is missing"),
+        ([{"source": "a.jpg", "heads": {}}], "is of vh detect, which leaves out"),
         ([entry(), 3], "entry 1: must be an object, got int"),
         ([entry(), {"category_id": 1}], "entry 1: image_id is missing"),
         ([entry(image_id="z")], "entry 0: image_id: the data set has no picture 'z'"),

@@ -78,6 +78,12 @@ def _read_json(path: Path, split: DataSplit, unscored: Collection[int], poses: b
         entries = entries.get("annotations", entries)
     if not isinstance(entries, list):
         raise UserError(f"{path}: must be a list of COCO results, got {type(entries).__name__}")
+    first = entries[0] if entries else None
+    if isinstance(first, dict) and {"source", "heads"} <= first.keys():
+        raise UserError(
+            f"{path}: is of vh detect, which leaves out what is below its --conf; "
+            "vh eval MODEL --save-predictions FILE.json writes results that can be scored"
+        )
     pictures = _Pictures(split.samples)
     labels = _labels(split, unscored)
     rows: dict[int, list[_Row]] = {}
