@@ -182,6 +182,15 @@ def test_several_formats_go_through_the_gate_into_one_folder(lively_weights, tmp
     assert (tmp_path / "m-triton" / "m" / "config.pbtxt").is_file()
 
 
+def test_the_report_is_of_the_file_with_nms(lively_weights, tmp_path):
+    target = tmp_path / "m.onnx"
+    done = run(lively_weights, "-o", target, "--nms", "--max-det", "20", "--no-gate")
+    assert "aerial/boxes (1, 20, 4)" in done.output and "aerial/count (1, 1)" in done.output
+    assert "NonMaxSuppression" in done.output and "(1, 60, " not in done.output
+    told = CliRunner().invoke(app, ["info", str(target)], env={"COLUMNS": "200"})
+    assert "nms          in the file: conf 0.25, iou 0.6, at most 20 a head" in told.output
+
+
 def test_a_refused_file_is_not_left_and_the_exit_code_is_1(lively_weights, tmp_path, monkeypatch):
     from vision_heads.export import gate
 

@@ -109,6 +109,7 @@ def carry_out(order: Order) -> Outcome:
         ParityError, NmsError: a fault of ours; likewise.
     """
     from vision_heads.export.formats import check_ready, make  # noqa: PLC0415
+    from vision_heads.export.onnx import with_graph_of  # noqa: PLC0415
 
     check_ready(list(order.places), order.precision)
     folder = next(iter(order.places.values())).parent
@@ -118,7 +119,8 @@ def carry_out(order: Order) -> Outcome:
         spec = file.spec.model_copy(update={"nms": order.nms})
         reference = _with_nms(order, file, work)
         gate = _gate(order, spec, reference)
-        outcome = Outcome(file)
+        # Of the file that is written: NMS has other outputs than the network.
+        outcome = Outcome(file if order.nms is None else with_graph_of(file, reference))
         recipe = _recipe(order, file)
         for format, place in order.places.items():
             room = work / format

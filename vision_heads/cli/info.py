@@ -175,6 +175,9 @@ def _show(console: Console, title: str, spec: ModelSpec, measures: Measures | No
         strides = ", ".join(f"P{level} stride {2**level}" for level in head.levels)
         console.print(f"head         {head.name} ({head.kind}): {strides}")
         console.print(f"classes      {len(head.classes)}: {', '.join(head.classes)}", markup=False)
+    if spec.nms is not None:
+        limits = f"conf {spec.nms.conf:g}, iou {spec.nms.iou:g}"
+        console.print(f"nms          in the file: {limits}, at most {spec.nms.max_det} a head")
     for name, members in spec.merge.items():
         console.print(f"merged       {name}: {', '.join(members)}", markup=False)
     if measures:

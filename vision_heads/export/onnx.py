@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +104,25 @@ def export_onnx(
         _save(model, temporary)
         parity = None if pictures is None else prove(network, temporary, pictures)
         temporary.replace(path)
-    return OnnxFile(
-        path,
-        spec,
-        opset,
-        {output.name: _shape(output) for output in model.graph.output},
-        dict(Counter(node.op_type for node in model.graph.node).most_common()),
-        path.stat().st_size,
-        parity,
-    )
+    size = path.stat().st_size
+    return OnnxFile(path, spec, opset, size=size, parity=parity, **_content(model.graph))
+
+
+def with_graph_of(file: OnnxFile, path: Path) -> OnnxFile:
+    """Return what there is to say of a file made out of another, whose proof holds for it too."""
+    import onnx  # noqa: PLC0415
+
+    graph = onnx.load(str(path)).graph
+    return replace(file, path=path, size=path.stat().st_size, **_content(graph))
+
+
+def _content(graph: Any) -> dict[str, Any]:
+    """Return an `OnnxFile`'s outputs and operators."""
+    operators = Counter(node.op_type for node in graph.node)
+    return {
+        "outputs": {output.name: _shape(output) for output in graph.output},
+        "operators": dict(operators.most_common()),
+    }
 
 
 def _part(network: Network, heads: Sequence[str]) -> Network:
