@@ -53,7 +53,7 @@ def require_writable(option: str, path: Path | None, *, folder: bool = False) ->
     except OSError as error:
         raise UserError(f"{option} {path}: {error.strerror}") from error
     rights = os.W_OK | os.X_OK if there.is_dir() else os.W_OK
-    require(os.access(there, rights), f"{option} {path}: {there} may not be written to")
+    require(os.access(there, rights), f"{option} {path}: {there.absolute()} may not be written to")
 
 
 def _a_folder(folder: bool) -> str:
