@@ -105,6 +105,7 @@ def test_a_short_run_writes_weights_that_can_be_run(tmp_path, monkeypatch):
     dense_heads.main()
     made = load_network(tmp_path / "out/weights/average.safetensors")
     start = load_network(tmp_path / "start.safetensors")
+    assert (made.spec.provenance["minutes"], made.spec.provenance["seed"]) == ("0.02", "0")
     changed = [
         not torch.equal(a, b)
         for (name, a), b in zip(made.state_dict().items(), start.state_dict().values(), strict=True)

@@ -266,11 +266,14 @@ class Run:
             print(f"{line}: {shown}", flush=True)
 
 
-def started(config: TrainConfig, splits: dict[str, DataSplit]) -> Network:
+def started(config: TrainConfig, splits: dict[str, DataSplit], args: argparse.Namespace) -> Network:
     """Return the network of the settings with the weights to start from; its spec says whence."""
     assert config.init is not None
     words = shlex.join(["python", "-m", "tools.recipes.dense_heads", *sys.argv[1:]])
-    network = Network(build_spec(config, splits, words))
+    spec = build_spec(config, splits, words)
+    known = {name: text for name, text in spec.provenance.items() if name != "epochs"}
+    provenance = known | {"seed": str(args.seed), "minutes": f"{args.minutes:g}"}
+    network = Network(spec.model_copy(update={"provenance": provenance}))
     print(f"start from {config.init}: {initialise(network, config.init)}", flush=True)
     return network
 
@@ -279,7 +282,7 @@ def train(config: TrainConfig, args: argparse.Namespace, share: Share) -> None:
     """Train for the time given."""
     ((name, head),) = config.heads.items()
     split = join_parts(read_parts(head.data, head.train, config))
-    run, end = Run(config, started(config, {name: split}), args, share), 60 * args.minutes
+    run, end = Run(config, started(config, {name: split}, args), args, share), 60 * args.minutes
     torch.manual_seed(args.seed * 100 + share.rank)
     scenes, faces = Crops.load(args.crops), Crops.load([args.faces])
     crops = crops_forever(scenes, faces, args.seed, share.rank)
