@@ -46,18 +46,18 @@ def is_stdout(path: str | Path) -> bool:
     return os.path.samestat(there, out) and not os.path.samestat(there, nowhere)
 
 
-def writing_mode(path: str | Path) -> Literal["a", "w"]:
+def writing_mode(path: str | Path) -> Literal["ab", "wb"]:
     """Return the mode to open a file in: anew, but for standard output, which goes on.
 
-    "w" would empty the file of `vh ... --json /dev/stdout >> all.json`.
+    "wb" would empty the file of `vh ... --json /dev/stdout >> all.json`.
     """
-    return "a" if is_stdout(path) else "w"
+    return "ab" if is_stdout(path) else "wb"
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file in UTF-8 as `writing_mode` has it; an `OSError` says what is in the way."""
-    with path.open(writing_mode(path), encoding="utf-8") as file:
-        file.write(text)
+    with path.open(writing_mode(path)) as file:
+        file.write(text.encode())
 
 
 def devices(folder: str | Path) -> set[str]:

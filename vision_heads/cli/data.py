@@ -12,7 +12,7 @@ import typer
 
 from vision_heads.cli.places import require_apart, require_writable, stdout_is_for
 from vision_heads.errors import UserError
-from vision_heads.paths import is_stdout
+from vision_heads.paths import writing_mode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -337,7 +337,7 @@ def _write_sheet(file: Path, splits: list[DataSplit]) -> None:
 def _write(file: Path, data: bytes) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab" if is_stdout(file) else "wb") as target:
+        with file.open(writing_mode(file)) as target:
             target.write(data)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error

@@ -25,7 +25,7 @@ from vision_heads.errors import UserError, require
 from vision_heads.geometry.boxes import xyxy_to_xywh
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.sources import OUTPUT_MARK, VIDEO_SUFFIXES
-from vision_heads.paths import is_stdout
+from vision_heads.paths import writing_mode
 from vision_heads.results import Failure, Result
 
 JPEG_QUALITY = 90
@@ -320,7 +320,7 @@ class TextFile:
         self._path = path
         with named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab" if is_stdout(path) else "wb", buffering=0)
+            self._file = path.open(writing_mode(path), buffering=0)
             self._regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
 
     @property
