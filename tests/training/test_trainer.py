@@ -239,6 +239,26 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch, device: str, message: str
         make_accelerator(device, "off")
 
 
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "cpu", "wanted"),
+    [
+        (True, True, "Intel Xeon", "bf16"),
+        (False, True, "Intel Xeon", "no"),  # slower than FP32 there
+        (False, True, "AMD EPYC", "bf16"),
+        (False, False, "AMD EPYC", "no"),
+    ],
+)
+def test_bf16_on_a_cpu_where_it_pays(
+    monkeypatch, amx: bool, avx512_bf16: bool, cpu: str, wanted: str
+) -> None:
+    from vision_heads.training.devices import best_precision
+
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": cpu}, raising=False)
+    assert best_precision(on_gpu=False) == wanted
+
+
 def test_out_of_memory_says_what_to_change() -> None:
     from vision_heads.training.explain import explain_out_of_memory
 

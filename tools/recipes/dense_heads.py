@@ -24,6 +24,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -31,19 +32,22 @@ import numpy as np
 import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, distributed, nn
+from torch.nn import functional
 
 from tools.recipes.dense_warp import MAPS, Crops, Heads, Move, coloured, moved, tiled, untiled
+from vision_heads._ultralytics import Conv
 from vision_heads.data.dataset import Batch, TrainLoader
 from vision_heads.data.sample import DataSplit
 from vision_heads.heads.headpose.module import HeadPoseHead
 from vision_heads.network import Network, save_network
 from vision_heads.training.config import TrainConfig, make_config, read_settings
 from vision_heads.training.describe import build_spec
+from vision_heads.training.devices import best_precision
 from vision_heads.training.init import initialise
 from vision_heads.training.optimizer import Ema, make_optimizer
 from vision_heads.training.run import join_parts, read_parts
 
-SIZES = {32: (0.3, 8, 5), 64: (0.6, 4, 7), 128: (0.1, 2, 7)}
+SIZES = {32: (0.3, 8, 5), 64: (0.55, 4, 7), 128: (0.15, 2, 7)}
 """Side of crops in network pixels: share of the steps, crops in a row of a picture, pictures."""
 FACES = 0.12
 """Share of the crops that are real faces."""
@@ -72,8 +76,9 @@ class Dense:
     def __init__(self, network: Network, seed: int) -> None:
         self.network = network.to(memory_format=torch.channels_last).train()
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+            if isinstance(module, Conv):
+                module.forward = partial(still, module)
+        self.bf16 = best_precision(on_gpu=False) == "bf16"
         (self.name,) = (head.name for head in network.spec.heads)
         head = network.heads[self.name]
         if not isinstance(head, HeadPoseHead) or head.representation != "6d":
@@ -91,7 +96,7 @@ class Dense:
     def _run(self, images: Tensor) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
         """Images 0..255 to maps and raw predictions."""
         images = (images / 255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             maps = self.network.features(images)[self.name]
             raw = self.head(maps)
         return dict(maps), {name: value.float() for name, value in raw.items()}
@@ -132,6 +137,17 @@ class Dense:
         wanted = heads.rotations[:, None].expand(-1, CELLS, -1, -1)
         error = self.head.criterion.pose_error(columns, wanted)
         return (error * weight / weight.sum(1, keepdim=True)).sum(1).mean()
+
+
+def still(module: Conv, x: Tensor) -> Tensor:
+    """Convolution, batch norm by its running statistics, activation: as one, 15 % less time."""
+    conv, norm = module.conv, module.bn
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight = conv.weight * scale.view(-1, 1, 1, 1)
+    shift = norm.bias - norm.running_mean * scale
+    how = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    result: Tensor = module.act(functional.conv2d(x, weight, shift, *how))
+    return result
 
 
 def _middles(side: int, level: int) -> Tensor:
@@ -246,7 +262,7 @@ class Run:
         parameters = self.dense.parameters()
         self.share.mean_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, CLIP)
-        with torch.autocast("cpu", torch.bfloat16):  # Muon's products took a quarter of the time
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.dense.bf16):  # Muon's products
             self.optimizer.step()
         self.average.update(self.dense.network)
         for name, value in losses.items():

@@ -157,7 +157,7 @@ class TrainConfig(_Strict):
         accumulate: steps whose gradients are averaged before the weights move.
         optimizer, augment: nested settings.
         ema: decay of the weights' moving average, 0 for none.
-        amp: arithmetic of the forward pass; "auto" is bf16 on a GPU or a CPU that has it.
+        amp: arithmetic of the forward pass; "auto" is bf16 on a GPU or a CPU where it pays.
         freeze_bn: keep batch-norm statistics as they start.
         batch_norm: what the trunk's batch norms normalise by in training: "mixed", the whole
             batch; "per_head", each head's rows on their own (see `training/batch_norm.py`).

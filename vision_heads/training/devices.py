@@ -52,6 +52,19 @@ def best_precision(on_gpu: bool) -> str:
     """Return what `amp: auto` means on this machine: "bf16", "fp16" or "no"."""
     if on_gpu:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    # Without these instructions bf16 is emulated, and slower than FP32.
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return "bf16" if has_bf16 else "no"
+    return "bf16" if _cpu_is_faster_in_bf16() else "no"
+
+
+def _cpu_is_faster_in_bf16() -> bool:
+    """Whether bf16 pays on this CPU: emulated it is slower than FP32; Intel's needs AMX to pay.
+
+    Virtual machines may hide AMX. torch before 2.10 does not tell the CPU's name.
+    """
+
+    def can(what: str) -> bool:
+        return bool(getattr(torch.cpu, what, lambda: False)())
+
+    if can("_is_amx_tile_supported"):
+        return True
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return can("_is_avx512_bf16_supported") and "intel" not in str(known.get("cpu_name")).lower()
