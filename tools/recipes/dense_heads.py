@@ -93,24 +93,28 @@ class Dense:
         """Return all that moves."""
         return [*self.network.parameters(), *self.tell.parameters()]
 
-    def _run(self, images: Tensor) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
-        """Images 0..255 to maps and raw predictions."""
+    def _maps(self, images: Tensor) -> dict[int, Tensor]:
+        """Images 0..255 to the maps that the head reads."""
         images = (images / 255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            maps = self.network.features(images)[self.name]
-            raw = self.head(maps)
-        return dict(maps), {name: value.float() for name, value in raw.items()}
+        return dict(self.network.features(images)[self.name])
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)
 
     def on_pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of training, weighted."""
-        _, raw = self._run(batch.images.float())
+        with self._autocast():
+            raw = self.head(self._maps(batch.images.float()))
+        raw = {name: value.float() for name, value in raw.items()}
         losses = self.head.loss(raw, batch.targets[self.name])
         return {name: WHOLE * value for name, value in losses.items()}
 
     def on_crops(self, heads: Heads, across: int) -> dict[str, Tensor]:
         """Return the losses of rotations and places, weighted."""
-        maps, raw = self._run(tiled(coloured(heads.images), across))
-        raw = {name: untiled(value, across) for name, value in raw.items()}
+        with self._autocast():
+            maps = self._maps(tiled(coloured(heads.images), across))
+            raw = self._poses(maps)
+        raw = {name: untiled(value.float(), across) for name, value in raw.items()}
         errors = []
         for level, (wanted, known) in heads.places.items():
             told = untiled(self.tell[str(level)](maps[level].float()), across)
@@ -120,6 +124,15 @@ class Dense:
             "crops": ROTATION * self._rotation(raw, heads),
             "places": PLACES * torch.stack(errors).mean(),
         }
+
+    def _poses(self, maps: dict[int, Tensor]) -> dict[str, Tensor]:
+        """Return what crops learn from: rotations, and scores as they are. Boxes cost too much."""
+        raw = {}
+        for level in self.head.levels:
+            raw[f"rotation/{level}"] = self.head.rotation_branches[f"p{level}"](maps[level])
+            with torch.no_grad():
+                raw[f"scores/{level}"] = self.head.class_branches[f"p{level}"](maps[level])
+        return raw
 
     def _rotation(self, raw: dict[str, Tensor], heads: Heads) -> Tensor:
         """Mean error where the detector would look: at the best cells near the head's middle."""
@@ -131,7 +144,7 @@ class Dense:
         middles = torch.cat([_middles(side, level) for level in self.head.levels])
         away = (middles - heads.middles[:, None]) / heads.halves[:, None]
         off = away.abs().amax(2)
-        scores = cells("scores")[:, 0].detach().sigmoid()
+        scores = cells("scores")[:, 0].sigmoid()
         weight, index = ((scores + 1e-3) * (off < 0.6) + 1e-7 * (off < 1)).topk(CELLS, 1)
         columns = cells("rotation").gather(2, index[:, None].expand(-1, 6, -1)).mT
         wanted = heads.rotations[:, None].expand(-1, CELLS, -1, -1)
