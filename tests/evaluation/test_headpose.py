@@ -297,6 +297,23 @@ def test_labels_that_count_on_beyond_180_degrees_are_the_same_heads():
     assert groups["-30..0"]["heads"] == groups["frontal"]["matched"] == 1
 
 
+def test_other_triples_of_a_pose_are_the_same_pose():
+    # Of each the same head: as 300W-LP names one that is turned away, and counted from 0 to 360.
+    stated = [[170, 10, 175], [-10, 170, -5], [350, 170, 355], [350, 20, 5], [-10, 20, 365]]
+    plain = [[-10, 170, -5]] * 3 + [[-10, 20, 5]] * 2
+    boxes = [(30 * n, 0, 30 * n + 25, 25) for n in range(len(stated))]
+    rows = [
+        [(*box, 0.9, *pose) for box, pose in zip(boxes, one, strict=True)]
+        for one in (stated, plain)
+    ]
+    for labels, found in ((stated, rows[1]), (plain, rows[0])):
+        groups = score(
+            split_of(sample("a", boxes, labels)), [results(found)], "headpose"
+        ).pose.groups
+        assert groups["all"]["mae"] == pytest.approx(0, abs=1e-9)
+        assert (groups["frontal"]["heads"], groups["backward"]["heads"]) == (2, 3)
+
+
 def detections(names=("head",)):
     rotation = from_euler([[6, 0, 0]]).astype(np.float32)
     return Detections([BOX], [0.9], [0], names, rotation=rotation)

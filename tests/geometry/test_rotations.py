@@ -21,6 +21,7 @@ from vision_heads.geometry.rotations import (
     to_6d,
     to_biwi,
     to_euler,
+    upright,
     wrap,
 )
 
@@ -233,6 +234,21 @@ def test_unknown_stays_unknown_beside_known(convention):
         assert np.isfinite(result[[0, 2]]).all()
     assert np.isnan(nearest_rotation(matrix)[1]).all()
     assert is_rotation(matrix).tolist() == [True, False, True]
+
+
+@given(EULER)
+def test_upright_triples_mean_the_same_rotation(angles):
+    same = upright(angles)
+    assert (np.abs(same) <= [90, 180, 180]).all()
+    assert geodesic(from_euler(same), from_euler(angles)) < 1e-6
+    assert upright(same).tolist() == same.tolist()
+    if (np.abs(angles) <= [90, 180, 180]).all():
+        assert same.tolist() == angles.tolist()
+
+
+def test_upright_keeps_shapes_and_unknown_poses():
+    assert upright(np.zeros((0, 3))).shape == (0, 3)
+    assert np.isnan(upright([[np.nan] * 3, [1, 2, 3]])[0]).all()
 
 
 def test_shapes_are_kept():

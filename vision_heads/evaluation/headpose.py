@@ -5,9 +5,11 @@ score of 0.7 or more, each labelled head takes the one it overlaps most, if thei
 one result may serve several heads. Errors are differences of angles, that of yaw by the shorter
 way round. A head is frontal if its labelled yaw is within 90 degrees, else backward.
 
-Beyond those rules: heads of unknown pose count for detection and recall only; crowds and ignored
-heads do not count; of equal overlaps the better score is taken; and every error stands beside the
-recall it was measured at, since leaving out difficult heads makes any error small.
+Beyond those rules: angles that name a pose by a pitch beyond 90 or a yaw or roll beyond 180 are
+replaced by those within, of the same pose; heads of unknown pose count for detection and recall
+only; crowds and ignored heads do not count; of equal overlaps the better score is taken; and every
+error stands beside the recall it was measured at, since leaving out difficult heads makes any
+error small.
 Source: DirectMHP (arXiv 2302.01110) and its published evaluation.
 """
 
@@ -27,7 +29,7 @@ from vision_heads.evaluation import coco
 from vision_heads.evaluation.matching import overlaps
 from vision_heads.evaluation.records import Found, to_xywh
 from vision_heads.evaluation.scores import Scores, no_nan
-from vision_heads.geometry.rotations import from_euler, geodesic, to_euler
+from vision_heads.geometry.rotations import from_euler, geodesic, to_euler, upright
 
 CONFIDENCE = 0.7
 """DirectMHP's operating point: results at this score or more."""
@@ -205,7 +207,7 @@ def _match_picture(
     found_box[matched] = found.xywh[pick]
     scores[matched, 0] = found.score[pick]
     if found.euler is not None:
-        angles[matched, :3] = found.euler[pick]
+        angles[matched, :3] = upright(found.euler[pick])
     return (
         np.full(count, image, np.int64),
         truth,
@@ -218,9 +220,9 @@ def _match_picture(
 
 
 def truth_angles(sample: Sample) -> NDArray[np.float64]:
-    """(N, 3) labelled pitch, yaw, roll of a sample's boxes in degrees, NaN where unknown."""
+    """(N, 3) labelled pitch, yaw, roll of a sample's boxes, as `upright`; NaN where unknown."""
     if sample.euler is not None:
-        return sample.euler
+        return upright(sample.euler)
     if sample.rotations is not None:
         return to_euler(sample.rotations)
     return np.full((len(sample.boxes), 3), np.nan)
@@ -237,7 +239,7 @@ def _groups(heads: Heads) -> tuple[dict[str, dict[str, float]], dict[str, dict[s
 
 
 def _by_yaw(heads: Heads) -> dict[str, NDArray[np.bool_]]:
-    around = np.mod(heads.truth[:, 1] + 180, 360) - 180  # labels may count on beyond 180
+    around = np.mod(heads.truth[:, 1] + 180, 360) - 180  # 180 is -180
     yaw = np.abs(around)
     groups = {"all": heads.posed, "frontal": yaw <= FRONTAL, "backward": yaw > FRONTAL}
     for low in range(-180, 180, BIN):

@@ -190,6 +190,29 @@ def wrap(degrees: ArrayLike) -> Floats:
     return 180 - np.mod(180 - np.asarray(degrees, np.float64), 360)
 
 
+def upright(angles: ArrayLike) -> Floats:
+    """Name the same rotations by the triples of "directmhp".
+
+    Labels of other conventions name a head that is turned away by a pitch and a roll beyond 90,
+    and count on beyond 180. No rotation is made in between: profiles keep their pitch and roll.
+
+    Args:
+        angles: (..., 3) pitch, yaw, roll in degrees.
+
+    Returns:
+        (..., 3) degrees with |pitch| <= 90, |yaw| and |roll| <= 180; what is so already unchanged.
+
+    Example:
+        >>> upright([170, 10, 175]).tolist()
+        [-10.0, 170.0, -5.0]
+    """
+    stated = _triples(angles)
+    within = wrap(stated)
+    turned = wrap([180, 180, 180] + within * [1, -1, 1])
+    same = np.where(np.abs(within[..., :1]) > 90, turned, within)
+    return np.where((np.abs(stated) <= (90, 180, 180)).all(-1, keepdims=True), stated, same)
+
+
 def is_rotation(matrix: ArrayLike, tolerance: float = 1e-3) -> NDArray[np.bool_]:
     """Say which of (..., 3, 3) are rotations: orthonormal and no mirror image."""
     square = _matrices(matrix)
