@@ -142,6 +142,16 @@ def test_others_are_served_with_a_token_only(host):
         (("--shapes", "zones.yaml"), "add --track"),
         (("--shapes", "zones.yaml", "--track", "off"), "add --track"),
         (("--transport", "pigeon"), "transport"),
+        (("--source", "none.mp4", "--allow-host", "gate.example.org:8000"), "without scheme, port"),
+        (("--source", "none.mp4", "--allow-host", ""), "--allow-host : must be a host alone"),
+        (
+            ("--source", "none.mp4", "--allow-camera", "rtsp://10.0.7.1/live"),
+            "must be a host alone",
+        ),
+        (
+            ("--source", "none.mp4", "--no-adding", "--allow-camera", "10.0.7.*"),
+            "with --no-adding no stream may be added",
+        ),
         (("--host", "192.0.2.1", "--token-file", "TOKEN"), "cannot listen"),
         (
             ("--source", "a=rtsp://h/x", "--source", "b=rtsp://h/y", "--max-streams", "1"),

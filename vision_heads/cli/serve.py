@@ -134,6 +134,9 @@ def serve(
     """Serve detection over HTTP."""
     # FFmpeg and OpenCV report by themselves, also URLs with passwords; we do, without.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    require(adding or not allow_camera, "--allow-camera: with --no-adding no stream may be added")
+    _require_hosts("--allow-host", allow_host or ())
+    _require_hosts("--allow-camera", allow_camera or ())
     server, service = _modules()
     token = _token(token_file)
     local = server.is_local(host)
@@ -179,6 +182,14 @@ def serve(
         server.run(server.make_server(app, connections), opened)
     finally:
         opened.close()
+
+
+def _require_hosts(option: str, names: Sequence[str]) -> None:
+    """Refuse what no host is ever called: it would allow nothing, and nobody would know why."""
+    for name in names:
+        # An IPv6 address has several colons, host and port one.
+        alone = name and "/" not in name and name.count(":") != 1
+        require(alone, f"{option} {name}: must be a host alone, without scheme, port or path")
 
 
 def _modules() -> tuple[Any, Any]:
