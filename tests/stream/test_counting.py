@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 
 import numpy as np
@@ -56,6 +57,14 @@ def test_events_say_what_happened_to_whom():
         "line": "gate",
         "direction": "in",
     }
+
+
+def test_the_page_shows_all_that_an_event_has(repository):
+    hook = Counting("a", SHAPES)
+    frames = play(hook, [tracked([(100, 200)], [5]), tracked([(100, 300)], [5])])
+    page = (repository / "docs" / "stream.md").read_text()
+    (shown,) = (line for line in page.splitlines() if '"event":"line_crossed"' in line)
+    assert list(json.loads(shown)) == [*events(frames)[0].to_dict(), "snapshot"]
 
 
 def test_zones_tell_of_coming_going_and_who_is_left():

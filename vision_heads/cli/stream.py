@@ -12,6 +12,8 @@ import typer
 
 from vision_heads.cli import options as opt
 from vision_heads.cli.messages import printing, say
+from vision_heads.cli.stream_track import LOST, OFF, START
+from vision_heads.errors import require
 
 if TYPE_CHECKING:
     from vision_heads.media.video import OpenOptions, VideoSpec
@@ -44,8 +46,11 @@ pip install "vision-heads\\[stream]". docs/stream.md describes sources, files an
 
   vh stream gate=rtsp://10.0.0.5/live --track bytetrack --shapes gate.yaml --events events.jsonl
 
-  vh stream cameras.txt --webhook https://example.org/events --snapshots shots/
+  vh stream cameras.txt --track bytetrack --shapes doors.yaml --webhook https://example.org/events
+  --snapshots shots/
 """
+SPOOL = Path("runs/spool")
+"""Where events wait for their receiver, where no place is given."""
 
 
 def register(app: typer.Typer) -> None:
@@ -92,7 +97,8 @@ def stream(
         Path | None, typer.Option(help="Write a JSON object an event and line to this file.")
     ] = None,
     snapshots: Annotated[
-        Path | None, typer.Option(help="Folder for pictures of what events are about.")
+        Path | None,
+        typer.Option(help="With --shapes: folder for pictures of what events are about."),
     ] = None,
     webhook: Annotated[
         list[str] | None,
@@ -102,7 +108,7 @@ def stream(
     ] = None,
     spool: Annotated[
         Path, typer.Option(help="Folder where events wait for their receiver, also over restarts.")
-    ] = Path("runs/spool"),
+    ] = SPOOL,
     append: Annotated[
         bool, typer.Option("--append", help="Go on behind what text files hold already.")
     ] = False,
@@ -112,7 +118,7 @@ def stream(
     track: Annotated[
         str,
         typer.Option(help="Follow objects: off, bytetrack, ocsort, or botsort (moving cameras)."),
-    ] = "off",
+    ] = OFF,
     shapes: Annotated[
         Path | None,
         typer.Option(
@@ -127,10 +133,10 @@ def stream(
         typer.Option(
             min=0.0, max=1.0, help="Score that begins a track; lower ones only continue tracks."
         ),
-    ] = 0.4,
+    ] = START,
     track_lost: Annotated[
         float, typer.Option(help="Seconds for which a track waits for its object to come back.")
-    ] = 1.0,
+    ] = LOST,
     track_mixed: Annotated[
         bool, typer.Option("--track-mixed", help="Tracks may change their class, as car and van.")
     ] = False,
@@ -182,6 +188,11 @@ def stream(
     from vision_heads.stream.plan import OutputPlan  # noqa: PLC0415
     from vision_heads.stream.settings import Settings  # noqa: PLC0415
 
+    require(webhook or spool == SPOOL, "--spool: of --webhook, which is not asked for")
+    require(
+        shapes or not snapshots,
+        "--snapshots: are taken at lines and zones; add --track and --shapes",
+    )
     options = OpenOptions(fps, transport, timeout)  # type: ignore[arg-type]
     settings = Settings(stride=stride, max_fps=max_fps, reconnect=reconnect)
     found = find_videos(sources)

@@ -1,4 +1,4 @@
-"""What `vh stream` makes of its options of tracking and counting, and how it tells the counts."""
+"""What `vh stream` and `vh serve` make of options of tracking; how `vh stream` tells the counts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vision_heads.stream.analytics import Analytics
 
 OFF = "off"
+START, LOST = 0.4, 1.0
+"""Of `TrackSettings`, where nothing else is said: score that begins a track, seconds it waits."""
 
 
 def open_analytics(
@@ -21,10 +23,10 @@ def open_analytics(
     shapes: Path | None,
     classes: Mapping[str, Sequence[str]],
     *,
-    start: float,
-    lost: float,
-    mix: bool,
-    smooth: bool,
+    start: float = START,
+    lost: float = LOST,
+    mix: bool = False,
+    smooth: bool = True,
 ) -> Analytics | None:
     """Return what makes the hooks of every source; None where nothing is tracked.
 
@@ -47,6 +49,14 @@ def open_analytics(
     require(track == OFF or track in TRACKERS, f"--track {track}: unknown; known: {known}")
     if track == OFF:
         require(shapes is None, "--shapes: lines and zones count tracked objects; add --track")
+        given = {
+            "--track-start": start != START,
+            "--track-lost": lost != LOST,
+            "--track-mixed": mix,
+            "--no-smooth": not smooth,
+        }
+        idle = ", ".join(option for option, is_given in given.items() if is_given)
+        require(not idle, f"{idle}: of --track, which is not asked for")
         return None
     require(
         0 < lost <= LONGEST,
