@@ -138,7 +138,7 @@ def test_others_are_served_with_a_token_only(host):
         (("--weights", "none.onnx"), "none.onnx: no such file"),
         (("--token-file", "none.txt"), "none.txt: cannot be read"),
         (("--heads", "nothing"), "nothing"),
-        (("--track", "nothing"), "unknown tracker"),
+        (("--track", "nothing"), "--track nothing: unknown; known: off, bytetrack"),
         (("--shapes", "zones.yaml"), "add --track"),
         (("--shapes", "zones.yaml", "--track", "off"), "add --track"),
         (("--transport", "pigeon"), "transport"),

@@ -14,10 +14,9 @@ from vision_heads.cli.stream_track import OFF
 from vision_heads.errors import UserError, missing_package, require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from vision_heads.serve.app import Plan
-    from vision_heads.stream.analytics import Analytics
 
 _HELP = """Serve detection over HTTP, and a page to watch cameras on.
 
@@ -242,7 +241,7 @@ def _plan(
     import cv2  # noqa: PLC0415
 
     from vision_heads.cli.models import comma_separated  # noqa: PLC0415
-    from vision_heads.cli.stream_track import class_names  # noqa: PLC0415
+    from vision_heads.cli.stream_track import class_names, open_analytics  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
     from vision_heads.runtime.engines import (  # noqa: PLC0415
@@ -271,7 +270,7 @@ def _plan(
     for line in describe_run(engine):
         say(line)
     request = make_request(engine, DecodeOptions(conf, iou), heads=comma_separated(heads))
-    analytics = _analytics(track, shapes, class_names(engine.spec, request))
+    analytics = open_analytics(track or OFF, shapes, class_names(engine.spec, request))
     if videos and analytics and analytics.settings.shapes:
         for line in analytics.settings.shapes.strangers([spec.name for spec in videos]):
             say(f"{shapes}: {line}")
@@ -292,22 +291,3 @@ def _plan(
         report=say,
         cookie=cookie,
     )
-
-
-def _analytics(
-    track: str | None, file: Path | None, classes: Mapping[str, Sequence[str]]
-) -> Analytics | None:
-    """Return what makes the hooks; `classes` are those of the heads that run, by head."""
-    track = None if track == OFF else track
-    require(track or file is None, "--shapes: lines and zones count tracked objects; add --track")
-    if track is None:
-        return None
-    from vision_heads.stream.analytics import AnalyticsSettings, make_hooks  # noqa: PLC0415
-    from vision_heads.stream.shapes import read_shapes  # noqa: PLC0415
-    from vision_heads.stream.tracking import TrackSettings  # noqa: PLC0415
-
-    shapes = None
-    if file is not None:
-        shapes = read_shapes(file)
-        shapes.check(classes, str(file))
-    return make_hooks(AnalyticsSettings(track=TrackSettings(kind=track), shapes=shapes))
