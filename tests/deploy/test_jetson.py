@@ -123,7 +123,7 @@ def run(monkeypatch, *words):
 
     monkeypatch.setattr("vision_heads.export.tensorrt.build_engine", build)
     done = CliRunner().invoke(app, ["export", *words, "--format", "engine"])
-    assert len(asked) == 1 and str(done.exception) == "enough", done.output
+    assert len(asked) == 1 and str(done.exception) == "enough", str(done.exception)
     return asked[0]
 
 
@@ -142,6 +142,25 @@ def test_an_engine_is_asked_for_as_the_page_says(monkeypatch, tmp_path, reposito
     assert target == Path("x.engine")
     assert (options.precision, options.dla, options.workspace_mib) == ("int8", 0, 512)
     assert sorted(path.name for path in options.pictures) == ["a.png", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ("--threads", "2", "--max-drop", "0"),
+            "--threads, --max-drop: not for an engine of m.onnx",
+        ),
+        (("--max-mae-rise", "1"), "--max-mae-rise: not for an engine of m.onnx"),
+        (("--precision", "int8", "--calib-data", ".", "--calib-split", "val"), "has no splits"),
+        (("--precision", "int8", "--calib-split", "val"), "--calib-split: of --calib-data, which"),
+    ],
+)
+def test_what_a_build_has_no_use_for_is_refused(monkeypatch, tmp_path, words, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(AssertionError, match=says):  # it says so, and does not come to building
+        run(monkeypatch, "m.onnx", *words)
 
 
 def test_without_tensorrt_one_line_says_what_is_missing(repository):

@@ -262,6 +262,7 @@ def export(
         "--workspace": workspace,
         "--dla": dla,
         "--timing-cache": timing_cache,
+        "--threads": threads,
         "--json": json_file,
     }
     options.refuse_idle(given, formats, nms=nms, gate=gate, data=data, precision=precision)

@@ -77,8 +77,10 @@ def _pictures(card: str | None, split: str | None, count: int) -> Sequence[Path]
     from vision_heads.media.sources import find_pictures  # noqa: PLC0415
 
     if card is None:
+        require(split is None, "--calib-split: of --calib-data, which is not given")
         return ()  # a calibration cache or a quantized graph may do
     if Path(card).is_dir():
+        require(split is None, f"--calib-split {split}: the folder {card} has no splits")
         files = [Path(found.path) for found in find_pictures([card]).files]
         return _spread(files, count)
     split = split or ("train" if "train" in load_card(card).splits else "val")

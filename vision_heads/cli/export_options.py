@@ -22,7 +22,7 @@ OF_ENGINE = ("--workspace", "--dla", "--timing-cache", "--calib-cache")
 OF_INT8 = ("--calib-data", "--calib-split", "--calib-cache", "--exclude", "--sensitivity")
 OF_WEIGHTS = (
     *("--heads", "--imgsz", "--candidates", "--nms", "--pictures", "--data"),
-    *("--exclude", "--sensitivity", "--json"),
+    *("--exclude", "--sensitivity", "--threads", "--json", *OF_GATE),
 )
 """Of the torch model, which is not there when an engine is made of an ONNX file."""
 
@@ -59,7 +59,7 @@ def refuse_idle(
     data: Sequence[str] | None,
     precision: str | None,
 ) -> None:
-    """Refuse options that would do nothing without being missed; 0 is given, too.
+    """Refuse options that would do nothing without being missed.
 
     Args:
         given: at least the options of all groups above.
@@ -79,13 +79,18 @@ def refuse_idle(
         ("engine" in formats, "--format engine", OF_ENGINE),
         (int8, "INT8", OF_INT8),
     ):
-        idle = [o for o in options if given[o] is not None and given[o] is not False]
+        idle = _given(given, options)
         require(wanted or not idle, f"{', '.join(idle)}: of {what}, which is not asked for")
+
+
+def _given(given: Given, options: Sequence[str]) -> list[str]:
+    """Return those of the options that were given; 0 is given, too."""
+    return [one for one in options if given[one] is not None and given[one] is not False]
 
 
 def refuse_of_weights(given: Given, model: str) -> None:
     """Refuse options that an engine of an ONNX file has no use for."""
-    idle = ", ".join(option for option in OF_WEIGHTS if given[option])
+    idle = ", ".join(_given(given, OF_WEIGHTS))
     require(not idle, f"{idle}: not for an engine of {model}, only for one of weights")
 
 
