@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.text import Text
 
 from vision_heads.cli.main import COMMANDS, app
+from vision_heads.runtime.providers import NAMES
 from vision_heads.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,10 +54,17 @@ def test_help_has_a_summary_an_example_and_every_option(words):
     assert text.strip().splitlines()[0].strip().endswith((".", ",", ")")) or len(text) > 80
     assert "xample" in text, f"{words} has no example"
     assert f"{words} " in text or f"{words}\n" in text, f"the examples of {words} do not call it"
-    swallowed = set(re.findall(r"(?<!\\)\[([a-z]\w*)\]", text)) - {"b", "bold"}
-    assert not swallowed, f"{words}: rich takes {swallowed} for its markup"
-    for parameter in command.params:
-        assert getattr(parameter, "help", None), f"{words}: {parameter.name} has no help"
+    for one in (text, *(parameter.help for parameter in command.params)):
+        assert one, f"{words}: a parameter has no help"
+        meant = re.sub(r"\[/?(b|bold)\]", "", one).replace("\\[", "[")
+        assert Text.from_markup(one).plain == meant, f"{words}: rich takes brackets for its markup"
+
+
+def test_help_names_every_provider():
+    (provider,) = (
+        one for one in _commands()["vh detect"].params if "--provider" in getattr(one, "opts", ())
+    )
+    assert set(NAMES) <= set(re.findall(r"\w+", provider.help))
 
 
 def test_version_and_help_exit_with_0():

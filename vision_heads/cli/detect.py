@@ -87,7 +87,7 @@ def detect(
         str | None,
         typer.Option(
             help="YAML file that says which classes of which heads are one, like "
-            "'car: [aerial:car, street:auto]'; 'off' for none.",
+            "'car: \\[aerial:car, street:auto]'; 'off' for none.",
             show_default="as the model says",
         ),
     ] = None,

@@ -30,8 +30,8 @@ Threads = Annotated[
 Provider = Annotated[
     str | None,
     typer.Option(
-        help="Where ONNX Runtime computes a .onnx file: tensorrt, cuda, openvino, coreml, directml "
-        "or cpu; an error if it cannot.",
+        help="Where ONNX Runtime computes a .onnx file: tensorrt, cuda, migraphx, openvino, "
+        "coreml, directml or cpu; an error if it cannot.",
         show_default="the first that works",
     ),
 ]

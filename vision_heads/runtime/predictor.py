@@ -28,8 +28,9 @@ def load(path: str | Path, *, threads: int | None = None, provider: str | None =
             (`.safetensors`), which must be installed then, or the name of shipped weights such as
             "aerial-n".
         threads: CPU threads the network uses, None for all cores.
-        provider: where ONNX Runtime computes a `.onnx` file: "tensorrt", "cuda", "openvino",
-            "coreml", "directml" or "cpu"; an error if it cannot. None: the first that works.
+        provider: where ONNX Runtime computes a `.onnx` file: "tensorrt", "cuda", "migraphx",
+            "openvino", "coreml", "directml" or "cpu"; an error if it cannot. None: the first
+            that works.
 
     Raises:
         UserError: the file is missing, of an unknown sort, or none of this package's.
