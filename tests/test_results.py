@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import sys
 from dataclasses import replace
 
@@ -41,6 +43,23 @@ def test_rows_are_selected_together():
         assert part.rotation is not None and part.rotation[1, 0, 0] == 1
         assert part.names == found.names and part.category_ids == (4, 9)
     assert found[-1].xyxy.tolist() == [[5, 5, 6, 7]]
+
+
+def test_results_are_equal_to_themselves_alone():
+    """Numbers of two results have no one answer; asking for it raised ValueError."""
+    results = [Result({"a": _found()}, 30, 20) for _ in range(3)]
+    assert results.index(results[2]) == 2 and results[0] != results[1]
+    assert _found() not in [_found()] and len(set(results)) == 3
+
+
+def test_results_can_be_pickled_and_copied():
+    found = _found()
+    found.rotation = from_euler([[1, 2, 3]] * 3).astype(np.float32)
+    result = Result({"a": found}, 30, 20, "a.jpg", np.zeros((20, 30, 3), np.uint8))
+    for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        assert other.to_dict() == result.to_dict() and other.draw().shape == (20, 30, 3)
+    failure = Failure("a.jpg", "a.jpg: truncated")
+    assert pickle.loads(pickle.dumps(failure)) == failure
 
 
 def test_iteration_and_counts():

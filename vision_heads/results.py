@@ -20,7 +20,7 @@ POSE_FIELDS = ("pitch", "yaw", "roll", "rotation")
 """What records of head poses have beyond those of boxes."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # arrays have no one answer to whether they are equal
 class Detections:
     """Results of one head on one picture, best first.
 
@@ -202,7 +202,7 @@ class Detections:
         )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Result:
     """Everything found in one picture.
 

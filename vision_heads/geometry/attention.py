@@ -26,7 +26,7 @@ AT_CAMERA = -1
 AT_NOBODY = -2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Attention:
     """Who is turned to whom in one picture of N heads.
 
