@@ -117,6 +117,7 @@ def configure(
         UserError: the file is none of `vh export`, does NMS itself, or its batch is another; the
             engine is damaged, or of another model.
     """
+    require(batch >= 1, f"batch must be at least 1, got {batch}")
     model = OnnxEngine(onnx, threads=1)
     require(
         model.batch in (None, batch),

@@ -144,6 +144,8 @@ def test_a_batch_that_the_file_does_not_take_is_refused(tmp_path):
     write_model(tmp_path / "m.onnx", size=64, batch=2)
     with pytest.raises(UserError, match=re.escape("takes 2 frames a call, not 1")):
         configure.configure(tmp_path / "m.onnx")
+    with pytest.raises(UserError, match="batch must be at least 1, got 0"):
+        configure.configure(tmp_path / "m.onnx", batch=0)
     configure.configure(tmp_path / "m.onnx", batch=2)
     assert read(tmp_path / configure.CONFIG)["property"]["batch-size"] == "2"
 

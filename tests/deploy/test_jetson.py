@@ -45,6 +45,8 @@ def test_the_unit_runs_a_command_that_exists(unit):
     written = [words[words.index(f"--{name}") + 1] for name in ("jsonl", "events", "stats")]
     assert all(path.startswith(state) for path in written)
     assert words[2].startswith(f"/etc/{unit['Service']['ConfigurationDirectory']}/")
+    # Of the virtual environment only the program is there: pip installs no pages.
+    assert "/opt/vision-heads" not in unit["Unit"].get("Documentation", "")
     # The socket that CSI cameras come through is in /tmp.
     assert unit["Service"]["PrivateTmp"] == "false"
     assert unit["Service"]["Restart"] == "always" and "--append" in words
