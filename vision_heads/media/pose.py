@@ -66,7 +66,7 @@ def draw_axes(
 def _draw_one(
     picture: NDArray[np.uint8], box: NDArray[np.float64], turn: NDArray[np.float64]
 ) -> None:
-    # The shorter side: a hat's brim or a cut box should not stretch the axes.
+    # The mean of both sides: a hat's brim or a cut box should not stretch the axes.
     size = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
     if not size > 0:
         return
