@@ -12,7 +12,7 @@ import pytest
 import typer
 from rich.text import Text
 
-from vision_heads.cli.main import COMMANDS, app
+from vision_heads.cli.main import COMMANDS, HELP, app
 from vision_heads.runtime.providers import NAMES
 from vision_heads.version import __version__
 
@@ -58,6 +58,13 @@ def test_help_has_a_summary_an_example_and_every_option(words):
         assert one, f"{words}: a parameter has no help"
         meant = re.sub(r"\[/?(b|bold)\]", "", one).replace("\\[", "[")
         assert Text.from_markup(one).plain == meant, f"{words}: rich takes brackets for its markup"
+
+
+def test_exit_code_1_is_not_only_a_fault_of_ours(repository):
+    """The gate of `vh export` and `vh doctor` end with it, as their pages say."""
+    for text in (HELP, (repository / "README.md").read_text()):
+        codes = " ".join(text[text.index("Exit codes:") :].split("\n\n")[0].split())
+        assert "vh export" in codes and "vh doctor" in codes
 
 
 def test_help_names_every_provider():

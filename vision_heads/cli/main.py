@@ -35,7 +35,8 @@ Real-time detection and head pose: one light trunk, any number of task heads.
 
   vh export runs/aerial/weights/best.safetensors
 
-Exit codes: 0 done, 2 a mistake in what was given, 1 a fault of ours. VH_DEBUG=1 shows tracebacks.
+Exit codes: 0 done; 2 a mistake in what was given; 1 a fault of ours, a file that vh export refuses,
+or something broken that vh doctor found. VH_DEBUG=1 shows tracebacks.
 """
 
 app = typer.Typer(
