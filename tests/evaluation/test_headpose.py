@@ -314,6 +314,18 @@ def test_other_triples_of_a_pose_are_the_same_pose():
         assert (groups["frontal"]["heads"], groups["backward"]["heads"]) == (2, 3)
 
 
+@pytest.mark.parametrize(
+    ("label", "found"), [((89, 10, 0), (92, 10, 0)), ((92, 10, 0), (89, 8, 1))]
+)
+def test_a_pitch_just_beyond_90_is_compared_by_its_number(label, found):
+    scores = score(
+        split_of(sample("a", [BOX], [list(label)])), [results([(*BOX, 0.9, *found)])], "headpose"
+    )
+    assert scores.pose.groups["all"]["mae"] == pytest.approx(
+        np.abs(np.subtract(label, found)).mean()
+    )
+
+
 def detections(names=("head",)):
     rotation = from_euler([[6, 0, 0]]).astype(np.float32)
     return Detections([BOX], [0.9], [0], names, rotation=rotation)

@@ -5,11 +5,11 @@ score of 0.7 or more, each labelled head takes the one it overlaps most, if thei
 one result may serve several heads. Errors are differences of angles, that of yaw by the shorter
 way round. A head is frontal if its labelled yaw is within 90 degrees, else backward.
 
-Beyond those rules: angles that name a pose by a pitch beyond 90 or a yaw or roll beyond 180 are
-replaced by those within, of the same pose; heads of unknown pose count for detection and recall
-only; crowds and ignored heads do not count; of equal overlaps the better score is taken; and every
-error stands beside the recall it was measured at, since leaving out difficult heads makes any
-error small.
+Beyond those rules: a pose named by a pitch beyond 90 or a yaw or roll beyond 180 is replaced by the
+angles within, of the same pose, where they are nearer; heads of unknown pose count for detection
+and recall only; crowds and ignored heads do not count; of equal overlaps the better score is taken;
+and every error stands beside the recall it was measured at, since leaving out difficult heads makes
+any error small.
 Source: DirectMHP (arXiv 2302.01110) and its published evaluation.
 """
 
@@ -30,6 +30,8 @@ from vision_heads.evaluation.matching import overlaps
 from vision_heads.evaluation.records import Found, to_xywh
 from vision_heads.evaluation.scores import Scores, no_nan
 from vision_heads.geometry.rotations import from_euler, geodesic, to_euler, upright
+
+Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.7
 """DirectMHP's operating point: results at this score or more."""
@@ -85,10 +87,7 @@ class Heads:
     @property
     def errors(self) -> NDArray[np.float64]:
         """(T, 3) absolute errors of pitch, yaw and roll, degrees; NaN where there are none."""
-        errors = np.abs(self.found - self.truth)
-        around = np.mod(errors[:, 1], 360)
-        errors[:, 1] = np.minimum(around, 360 - around)
-        return errors
+        return _errors(self.truth, self.found)
 
     @property
     def geodesic(self) -> NDArray[np.float64]:
@@ -207,22 +206,31 @@ def _match_picture(
     found_box[matched] = found.xywh[pick]
     scores[matched, 0] = found.score[pick]
     if found.euler is not None:
-        angles[matched, :3] = upright(found.euler[pick])
-    return (
-        np.full(count, image, np.int64),
-        truth,
-        found_box,
-        truth_angles(sample),
-        angles[:, :3],
-        scores[:, 0],
-        matched,
-    )
+        angles[matched, :3] = found.euler[pick]
+    poses = _comparable(truth_angles(sample), angles[:, :3])
+    return (np.full(count, image, np.int64), truth, found_box, *poses, scores[:, 0], matched)
 
 
-def truth_angles(sample: Sample) -> NDArray[np.float64]:
-    """(N, 3) labelled pitch, yaw, roll of a sample's boxes, as `upright`; NaN where unknown."""
+def _comparable(truth: Floats, found: Floats) -> tuple[Floats, Floats]:
+    """(T, 3) angles as they stand, or within their ranges where that brings them nearer."""
+    within = upright(truth), upright(found)
+    nearer = _errors(*within).sum(1) < _errors(truth, found).sum(1)
+    alone = ~np.isfinite(found).all(1)  # without a result the range alone decides the bin
+    inside = (nearer | alone)[:, None]
+    return np.where(inside, within[0], truth), np.where(inside, within[1], found)
+
+
+def _errors(truth: Floats, found: Floats) -> Floats:
+    errors = np.abs(found - truth)
+    around = np.mod(errors[:, 1], 360)
+    errors[:, 1] = np.minimum(around, 360 - around)
+    return errors
+
+
+def truth_angles(sample: Sample) -> Floats:
+    """(N, 3) labelled pitch, yaw, roll of a sample's boxes in degrees, NaN where unknown."""
     if sample.euler is not None:
-        return upright(sample.euler)
+        return sample.euler
     if sample.rotations is not None:
         return to_euler(sample.rotations)
     return np.full((len(sample.boxes), 3), np.nan)
@@ -239,7 +247,7 @@ def _groups(heads: Heads) -> tuple[dict[str, dict[str, float]], dict[str, dict[s
 
 
 def _by_yaw(heads: Heads) -> dict[str, NDArray[np.bool_]]:
-    around = np.mod(heads.truth[:, 1] + 180, 360) - 180  # 180 is -180
+    around = np.mod(heads.truth[:, 1] + 180, 360) - 180  # labels may count on beyond 180
     yaw = np.abs(around)
     groups = {"all": heads.posed, "frontal": yaw <= FRONTAL, "backward": yaw > FRONTAL}
     for low in range(-180, 180, BIN):
