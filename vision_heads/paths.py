@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +37,26 @@ def printable(text: str) -> str:
     return "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) in unfit else c for c in text
     )
+
+
+def with_slashes(name: str, folders: Sequence[Path]) -> str:
+    r"""Return the name of a picture as this system spells it: Windows writes "images\\a.jpg".
+
+    Elsewhere a name may hold a backslash: one that is in a folder as it stands is that.
+    """
+    if "\\" not in name or any(is_there(folder / name) for folder in folders):
+        return name
+    return name.replace("\\", "/")
+
+
+def is_there(file: Path) -> bool:
+    """Say whether there is such a file; none has a name that is too long for one."""
+    try:
+        return file.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def is_stdout(path: str | Path) -> bool:

@@ -47,6 +47,20 @@ def test_patterns_lists_and_files(tree):
     assert _names(find_pictures([listed])) == ["b", "c"]
 
 
+def test_a_list_written_on_windows(tree):
+    (tree / "sub\\own.jpg").write_bytes(b"x")  # this is its name here
+    listed = tree / "list.txt"
+    listed.write_bytes(b"sub\\c.jpeg\r\n.\\b.jpg\r\nsub\\own.jpg\r\n")
+    assert [Path(one.path) for one in find_pictures([listed]).files] == [
+        tree / "sub/c.jpeg",
+        tree / "b.jpg",
+        tree / "sub\\own.jpg",
+    ]
+    listed.write_text("sub\\gone.jpg\n")
+    with pytest.raises(UserError, match=r"line 1: no such file: sub\\gone\.jpg"):
+        find_pictures([listed])
+
+
 def test_nothing_comes_twice_and_names_differ(tree):
     found = find_pictures([tree / "b.jpg", tree / "sub" / "a.jpg", tree, tree / "b.jpg"])
     assert _names(found) == ["b", "a", "a-2", "x[1]", "sub/c"]

@@ -175,6 +175,21 @@ def test_lists_names_and_kinds(tmp_path):
     assert find_videos(["x=http://h/film.ts"])[0].live is True
 
 
+def test_a_list_written_on_windows(tmp_path):
+    (tmp_path / "clips").mkdir()
+    for name in ("a", "b"):
+        write_clip(tmp_path / f"clips/{name}.mp4", [0])
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(b"clips\\a.mp4\r\ngate=.\\clips\\b.mp4\r\n")
+    found = [(spec.name, spec.where) for spec in find_videos([str(listed)])]
+    assert found == [(n, f"{tmp_path}/clips/{f}.mp4") for n, f in (("a", "a"), ("gate", "b"))]
+    listed.write_text("clips\\*.mp4\n")
+    assert [spec.name for spec in find_videos([str(listed)])] == ["a", "b"]
+    pipeline = r"videotestsrc ! x a=\"b\" ! appsink"
+    listed.write_text(pipeline)
+    assert find_videos([str(listed)])[0].where == pipeline
+
+
 @pytest.mark.parametrize(
     ("sources", "message"),
     [

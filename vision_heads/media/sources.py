@@ -13,7 +13,7 @@ from pathlib import Path
 from vision_heads.errors import UserError, require
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.urls import is_url, redact_url
-from vision_heads.paths import devices
+from vision_heads.paths import devices, with_slashes
 
 OUTPUT_MARK = ".vh-output"
 """Name of a file in folders that `vh detect` fills: pictures there are results, not sources."""
@@ -61,10 +61,10 @@ class Pictures:
 def find_pictures(sources: Sequence[str | Path]) -> Pictures:
     """Expand files, folders (searched through), glob patterns and `.txt` lists of paths.
 
-    Lines of a list are paths relative to the list's folder, or absolute; empty lines and lines
-    that begin with # do not count. A file named outright is taken whatever its suffix. Searches
-    follow links to folders, enter each folder once, and leave out those that `vh detect` has
-    filled with drawings unless they are named outright.
+    Lines of a list are paths relative to the list's folder, or absolute, also as Windows writes
+    them; empty lines and lines that begin with # do not count. A file named outright is taken
+    whatever its suffix. Searches follow links to folders, enter each folder once, and leave out
+    those that `vh detect` has filled with drawings unless they are named outright.
 
     Raises:
         UserError: a source, or a line of a list, is nothing that exists; a folder or pattern
@@ -251,8 +251,8 @@ def _listed(path: Path) -> Iterator[tuple[str, str]]:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
-        file = path.parent / text
         with _named_errors(f"{path}: line {number}: {text}"):
+            file = path.parent / with_slashes(text, [path.parent])
             require(file.is_file(), f"{path}: line {number}: no such file: {text}")
         _refuse_video(file)
         count += 1

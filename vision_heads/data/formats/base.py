@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,26 +178,6 @@ def expanded(path: str | Path, where: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UserError(f"{where}: {path}: {error}") from error
-
-
-def with_slashes(name: str, folders: Sequence[Path]) -> str:
-    r"""Return the name of a picture as this system spells it: Windows writes "images\\a.jpg".
-
-    Elsewhere a name may hold a backslash: one that is in a folder as it stands is that.
-    """
-    if "\\" not in name or any(is_there(folder / name) for folder in folders):
-        return name
-    return name.replace("\\", "/")
-
-
-def is_there(file: Path) -> bool:
-    """Say whether there is such a file; none has a name that is too long for one."""
-    try:
-        return file.is_file()
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return False
-        raise
 
 
 def read_json(file: Path) -> Any:

@@ -21,17 +21,16 @@ from vision_heads.data.formats.base import (
     LARGEST,
     Part,
     Source,
-    is_there,
     parallel,
     picture_size,
     read_json,
     require_sizes,
-    with_slashes,
 )
 from vision_heads.data.formats.folders import listed_stem, read_lines, stem_of
 from vision_heads.data.sample import OTHER, REGION, Problem, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.rotations import from_euler
+from vision_heads.paths import is_there, with_slashes
 
 EULER_KEY = "euler_angles"
 AREA_KEY = "area_of"

@@ -18,17 +18,15 @@ from vision_heads.data.formats.base import (
     Rows,
     Source,
     expanded,
-    is_there,
     parallel,
     picture_size,
     require_sizes,
-    with_slashes,
 )
 from vision_heads.data.sample import Problem, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.rotations import from_euler
 from vision_heads.media.images import IMAGE_SUFFIXES
-from vision_heads.paths import devices
+from vision_heads.paths import devices, is_there, with_slashes
 
 Size = tuple[int, int] | None
 """(width, height) of a picture when it is known."""
