@@ -90,7 +90,10 @@ def test_coco_numbers_have_their_names(app, card, tmp_path):
     [
         ((), "give either a model or --predictions"),
         (("m.onnx", "--predictions", "x"), "give either a model or --predictions"),
-        (("--predictions", "results", "--protocol", "voc"), "unknown protocol 'voc'"),
+        (
+            ("--predictions", "results", "--protocol", "voc"),
+            "unknown protocol 'voc'; known: coco, visdrone, headpose, mot",
+        ),
         (("--predictions", "results"), "size unknown"),
         (("--predictions", "results", "--split", "test"), "no 'test'"),
         (("--predictions", "results", "--conf", "0.5"), "--conf goes with a model"),

@@ -153,6 +153,7 @@ def test_a_file_whose_name_has_an_equals_sign_is_a_card(place):
         ((*BOTH, "--protocol", "three=coco"), "--protocol three=coco: no --data three=CARD"),
         ((*BOTH, "--protocol", "one=headpose"), "head 'one' is of kind detect; headpose scores"),
         ((*BOTH, "--protocol", "one=voc"), "unknown protocol 'voc'"),
+        ((*BOTH, "--protocol", "one=mot"), "--protocol mot: scores tracks only"),
         ((*BOTH, "--pose-conf", "0.3"), "--pose-conf: none of these heads' poses are judged"),
         ((*BOTH, "--split", "two=nowhere"), "no 'nowhere'"),
         (("two.onnx", "--data", "a/card.yaml"), "give each its data with --data HEAD=CARD"),

@@ -130,10 +130,12 @@ class Wanted:
 
     def rules(self, name: str, *, several: bool = False) -> Protocol:
         """Return a protocol as it is wanted; of `several`, only those of poses are asked."""
+        from vision_heads.cli.eval_mot import MOT  # noqa: PLC0415
         from vision_heads.evaluation.headpose import CONFIDENCE  # noqa: PLC0415
         from vision_heads.evaluation.protocols import at_confidence, protocol_of  # noqa: PLC0415
 
-        rules = protocol_of(name)
+        require(name != MOT, "--protocol mot: scores tracks only, not a head's results")
+        rules = protocol_of(name, (MOT,))
         judged = CONFIDENCE if self.pose_conf is None else self.pose_conf
         require(
             not rules.poses or self.conf is None or self.conf <= judged,

@@ -100,10 +100,15 @@ PROTOCOLS: dict[str, Protocol] = {
 """Protocols by name."""
 
 
-def protocol_of(name: str) -> Protocol:
-    """Return the protocol called `name`; `UserError` lists them when there is none."""
+def protocol_of(name: str, others: Sequence[str] = ()) -> Protocol:
+    """Return the protocol called `name`; `UserError` lists them when there is none.
+
+    Args:
+        name: of a protocol for pictures.
+        others: what else the user may write in its place; listed too.
+    """
     if name not in PROTOCOLS:
-        raise UserError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+        raise UserError(f"unknown protocol {name!r}; known: {', '.join((*PROTOCOLS, *others))}")
     return PROTOCOLS[name]
 
 
