@@ -16,7 +16,7 @@ from vision_heads.errors import UserError
 from vision_heads.stream.plan import OutputPlan
 from vision_heads.stream.seen import Event
 from vision_heads.stream.spool import Spool
-from vision_heads.stream.webhooks import Webhook
+from vision_heads.stream.webhooks import Webhook, spool_name
 
 
 def test_a_spool_gives_out_everything_once_over_restarts(tmp_path, monkeypatch):
@@ -262,21 +262,61 @@ def test_an_event_counts_as_taken_by_the_status_alone(tmp_path):
 
 
 def test_events_of_a_run_with_other_webhooks_are_told(tmp_path):
-    for place, count in (("", 2), ("1", 0), ("2", 3)):
-        spool = Spool(tmp_path / place)
+    mine, other = (f"http://127.0.0.1:9/{name}" for name in ("mine", "other"))
+    for place, count in (("", 2), (spool_name(mine), 4), (spool_name(other), 3)):
+        spool = Spool(tmp_path / place)  # the first as earlier versions had it
         for number in range(count):
             spool.append({"n": number})
         spool.close()
     busy = Spool(tmp_path / "3")
     busy.append({"n": 0})  # of a program that runs
-    for urls, wanted in ((1, "2: 3 events"), (2, f"{tmp_path.name}: 2 events"), (0, "")):
+    left = {"": f"{tmp_path}: 2", mine: f"{spool_name(mine)}: 4", other: f"{spool_name(other)}: 3"}
+    for urls in ([mine], [other, mine], []):
         lines = []
-        plan = OutputPlan(webhooks=["http://127.0.0.1:9"] * urls, spool=tmp_path)
-        for output in plan.open([], [], lines.append):
+        for output in OutputPlan(webhooks=urls, spool=tmp_path).open([], [], lines.append):
             output.close()
         told = [line for line in lines if "this run does not send them" in line]
-        assert len(told) == bool(urls) and all(wanted in line for line in told)
+        wanted = [f"{line} events" for url, line in left.items() if urls and url not in urls]
+        assert len(told) == len(wanted)
+        assert all(any(line in one for one in told) for line in wanted)
     busy.close()
+
+
+@pytest.mark.parametrize("later", ["ba", "b", "acb"])
+def test_events_wait_for_their_own_receiver(tmp_path, later):
+    """Whatever webhooks a later run has, and in whatever order: nobody gets another's events."""
+    receivers = {name: _Receiver() for name in "abc"}
+    ports = {name: receiver.port for name, receiver in receivers.items()}
+
+    def opened(names, password):
+        urls = [f"http://me:{password}@127.0.0.1:{ports[name]}/hidden" for name in names]
+        return OutputPlan(webhooks=urls, spool=tmp_path).open([], [], lambda line: None)
+
+    for receiver in receivers.values():
+        receiver.close()
+    first = opened("ab", "oldhidden")
+    for name, output in zip("ab", first, strict=True):
+        output.event(Event("e", "gate", data={"for": name}), None)
+        output.close()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any("hidden" in f"{path}{path.read_text()}" for path in files)
+    receivers = {name: _Receiver(ports[name]) for name in later}
+    second = opened(later, "newhidden")
+    _until(lambda: all(receivers[name].got for name in later if name != "c"))
+    for output in second:
+        output.close()
+    for name, receiver in receivers.items():
+        receiver.close()
+        assert [record["for"] for record in receiver.got] == [name] * (name != "c")
+
+
+def test_a_webhook_is_given_once(tmp_path):
+    plan = OutputPlan(webhooks=["http://me:a@h/x", "http://me:b@H/x"], spool=tmp_path / "spool")
+    with pytest.raises(UserError, match=r"--webhook http://h: is given twice"):
+        plan.open([], [], lambda line: None)
+    names = {spool_name(f"http://{url}") for url in ("h/x", "h/y", "h/x?a=1", "me@h/x", "h:9/x")}
+    assert len(names) == 5 and spool_name("http://h/") == spool_name("http://h")
+    assert spool_name(f"http://[::1]:80/{'x' * 500}").startswith("-1-80-")
 
 
 def test_webhooks_are_http(tmp_path):

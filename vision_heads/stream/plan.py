@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vision_heads.errors import UserError, require
+from vision_heads.media.urls import host_of
 from vision_heads.media.video import VideoSpec
 from vision_heads.stream.lane import Report
 from vision_heads.stream.lines import (
@@ -21,7 +22,7 @@ from vision_heads.stream.outputs import Output
 from vision_heads.stream.snapshots import Snapshots
 from vision_heads.stream.spool import Spool
 from vision_heads.stream.video import VideoFiles
-from vision_heads.stream.webhooks import Webhook
+from vision_heads.stream.webhooks import Webhook, spool_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class OutputPlan:
         video, jsonl, csv, mot, events: files; see the classes that write them.
         snapshots: folder of events' pictures.
         webhooks: URLs that get events.
-        spool: folder of events that wait for their receivers.
+        spool: folder of events that wait for their receivers, each in a folder of its own.
         append: text files go on behind what is there.
         stats: file of the counts, which `run.py` writes.
         inputs: files that the run reads besides its sources; nothing may replace them.
@@ -130,32 +131,29 @@ class OutputPlan:
             yield EventLines(self.events, append=self.append)
         if self.snapshots:
             yield Snapshots(self.snapshots)
-        for url, folder in zip(self.webhooks, self._spools(), strict=True):
+        spools = [self.spool / spool_name(url) for url in self.webhooks]
+        for url, folder in zip(self.webhooks, spools, strict=True):
+            again = f"--webhook {host_of(url)}: is given twice"
+            require(spools.count(folder) == 1, again)
             yield Webhook(url, folder, snapshots=self.snapshots is not None, report=report)
         if self.webhooks:
-            self._tell_left_over(report)
+            self._tell_left_over(spools, report)
         if self.video is not None:
             for spec in sources:  # each its own output: when one breaks, the others go on
                 several = [spec.name] * (len(sources) > 1)
                 path = inserted(self.video, *several)
                 yield VideoFiles(path, [spec.name], spec.live, report)
 
-    def _spools(self) -> list[Path]:
-        """Return the folder of each webhook's events."""
-        numbers = range(1, len(self.webhooks) + 1)
-        several = [self.spool / str(number) for number in numbers]
-        return several if len(several) > 1 else [self.spool][: len(several)]
-
-    def _tell_left_over(self, report: Report) -> None:
-        """Name events that wait where a run with more webhooks, or fewer, has put them."""
-        for folder in (self.spool, *sorted(self.spool.glob("[0-9]*"))):
-            if folder in self._spools() or next(folder.glob("events-*.jsonl"), None) is None:
-                continue
+    def _tell_left_over(self, own: Sequence[Path], report: Report) -> None:
+        """Name events that wait for receivers which this run does not have."""
+        places = ("events-*.jsonl", "*/events-*.jsonl")  # the first of an earlier version
+        found = {path.parent for place in places for path in self.spool.glob(place)}
+        for folder in sorted(found - set(own)):
             try:
                 left = Spool(folder)
             except UserError:  # another program's, which sends them
                 continue
             if len(left):
-                waiting = f"{folder}: {len(left)} events of a run with more or fewer webhooks wait"
+                waiting = f"{folder}: {len(left)} events of a run with other webhooks wait"
                 report(f"{waiting}; this run does not send them")
             left.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import http.client
 import json
+import re
 import threading
 import time
 import urllib.error
@@ -27,6 +29,25 @@ from vision_heads.version import __version__
 
 _LATER = frozenset({408, 425, 429})
 """Answers of the 400s that mean "again later"; the others mean "never"."""
+
+
+def spool_name(url: str) -> str:
+    """Return the name of the folder of a receiver's events: its host, and a digest of the URL.
+
+    Of one receiver it is the same in every run, whatever other webhooks there are. A new password
+    changes nothing. What is secret in the URL cannot be told from the digest: a slow one, as a
+    secret may be short.
+
+    Raises:
+        UserError: the URL is none that anything can be sent to.
+    """
+    name = host_of(url)
+    _check(url, name)
+    parts = urlsplit(url)
+    host = f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
+    receiver = [parts.scheme, parts.username or "", host, parts.path or "/", parts.query]
+    digest = hashlib.pbkdf2_hmac("sha256", "\n".join(receiver).encode(), host.encode(), 100_000)
+    return f"{re.sub('[^a-z0-9.-]+', '-', host)[:60]}-{digest.hex()[:16]}"
 
 
 class Webhook:
@@ -61,7 +82,6 @@ class Webhook:
         most: float = 60.0,
     ) -> None:
         self.name = host_of(url)
-        require(scheme_of(url) in ("http", "https"), f"{self.name}: webhooks are http or https")
         _check(url, self.name)
         self._secrets = Secrets(url)
         self._url, self._headers = _without_user(url)
@@ -187,6 +207,7 @@ _opener = urllib.request.build_opener(_NoRedirect)
 
 def _check(url: str, name: str) -> None:
     """Raise `UserError` for a URL that nothing could ever be sent to; tells no more than `name`."""
+    require(scheme_of(url) in ("http", "https"), f"{name}: webhooks are http or https")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
