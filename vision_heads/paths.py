@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+import threading
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,6 +82,26 @@ def write_text(path: Path, text: str) -> None:
     """Write a file in UTF-8 as `writing_mode` has it; an `OSError` says what is in the way."""
     with path.open(writing_mode(path)) as file:
         file.write(text.encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all; an `OSError` says what is in the way.
+
+    It is written beside its place and renamed: on a full disk, or after a crash, one that was
+    there before stays as it was. Pipes and devices are written to as they are.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    # Short, whatever the file's own name; threads may write into one folder.
+    new = path.with_name(f".vh-{os.getpid()}-{threading.get_ident()}.new")
+    try:
+        new.write_bytes(data)
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
 
 
 def devices(folder: str | Path) -> set[str]:

@@ -15,6 +15,7 @@ from vision_heads.geometry.rotations import from_euler
 from vision_heads.media.attention import AttentionSink
 from vision_heads.media.images import image_size
 from vision_heads.media.sinks import CropSink, CsvSink, ImageSink, JsonSink, TextSink, save_jpeg
+from vision_heads.media.sources import OUTPUT_MARK
 from vision_heads.results import Detections, Failure, Result
 
 
@@ -194,6 +195,29 @@ def test_a_disk_that_fills_up_tears_no_record(tmp_path, kind, room):
 def test_a_picture_on_a_full_disk_is_named():
     with pytest.raises(UserError, match="No space left"):
         save_jpeg(Path("/dev/full"), np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize("kind", [ImageSink, CropSink, TextSink])
+def test_a_disk_that_fills_up_leaves_no_half_pictures(tmp_path, kind):
+    resource = pytest.importorskip("resource")
+    rng = np.random.default_rng(0)
+    result = _posed_result()
+    result.image = rng.integers(0, 255, (100, 200, 3), np.uint8)
+    sink = kind(tmp_path)
+    sink.write("a", result)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    room = min(len(data) for path, data in before.items() if path.name != OUTPUT_MARK) // 2
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        for name in "ab":
+            with pytest.raises(UserError, match="cannot be written: File too large"):
+                sink.write(name, result)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(before) > 1 and after == before
+    sink.write("b", result)
 
 
 def _posed_result() -> Result:

@@ -25,7 +25,7 @@ from vision_heads.errors import UserError, require
 from vision_heads.geometry.boxes import xyxy_to_xywh
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.sources import OUTPUT_MARK, VIDEO_SUFFIXES
-from vision_heads.paths import writing_mode
+from vision_heads.paths import write_whole, writing_mode
 from vision_heads.results import Failure, Result
 
 JPEG_QUALITY = 90
@@ -186,7 +186,7 @@ class TextSink:
             path = folder / f"{name}.txt"
             with named_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("".join(lines), encoding="utf-8")
+                write_whole(path, "".join(lines).encode())
 
     def close(self) -> None:
         """Nothing is open between pictures."""
@@ -243,6 +243,7 @@ class CropSink:
 def save_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
     """Write a BGR picture as JPEG, folders included; `UserError` when it cannot be written.
 
+    The file appears whole or not at all, as whoever watches the folder expects.
     A picture too long for a JPEG is shrunk: refusing it would cost all pictures after it.
     OpenCV's own writer reports a full disk as False or not at all, and cannot write to every
     Unicode name on every system.
@@ -253,7 +254,7 @@ def save_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
         raise UserError(f"{path}: a picture of {image.shape} cannot be written as JPEG")
     with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.tobytes())
+        write_whole(path, data.tobytes())
 
 
 def jpeg_sized(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
