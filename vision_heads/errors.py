@@ -39,6 +39,14 @@ def is_no_room(error: OSError) -> bool:
     return error.errno in _NO_ROOM
 
 
+_NO_MEMORY = ("bad_alloc", "Insufficient memory", "Failed to allocate memory")
+
+
+def is_no_memory(error: BaseException) -> bool:
+    """Whether memory lacked; NumPy, OpenCV and ONNX Runtime each say it in their own way."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
 @contextmanager
 def explain_no_room(where: object, advice: str = "") -> Iterator[None]:
     """Turn the error of a full or read-only disk into a message.

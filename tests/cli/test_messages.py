@@ -45,7 +45,9 @@ def test_other_errors_of_stdout_are_told():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize(("error", "code"), [(UserError("a: gone"), 2), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("error", "code"), [(UserError("a: gone"), 2), (MemoryError(), 2), (KeyboardInterrupt(), 130)]
+)
 def test_the_exit_code_does_not_depend_on_a_terminal(closed, monkeypatch, error, code):
     def fail():
         raise error

@@ -19,6 +19,7 @@ from tests.runtime.tiny_onnx import picture, write_model
 from vision_heads.cli import stream as command
 from vision_heads.errors import UserError
 from vision_heads.media.video import find_videos, open_video
+from vision_heads.stream import pipeline
 
 pytest.importorskip("av")
 app = typer.Typer()
@@ -92,6 +93,21 @@ def test_several_sources_from_a_list(place):
     assert by_source["pics"] == [(0, 0.0), (2, 0.4), (4, 0.8)]
     assert [index for index, _ in by_source["left"]] == list(range(0, FRAMES, 2))
     assert len(frames_of("o-left.mp4")[0]) == 10 and len(frames_of("o-pics.mp4")[0]) == 3
+
+
+def test_frames_that_memory_does_not_suffice_for_are_reported(place, monkeypatch):
+    whole, calls = pipeline.WholeTask.finish, iter(range(FRAMES))
+
+    def finish(task, outputs):
+        if next(calls) == 3:
+            raise MemoryError
+        return whole(task, outputs)
+
+    monkeypatch.setattr(pipeline.WholeTask, "finish", finish)
+    done = vh("a.mp4", "--jsonl", "a.jsonl", "--stats", "s.json", "--threads", "1")
+    assert done.exit_code == 2 and "a: 1 frames are left out: not enough memory" in done.output
+    assert len(Path("a.jsonl").read_text().splitlines()) == FRAMES - 1
+    assert json.loads(Path("s.json").read_text())["sources"]["a"]["failed"] == 1
 
 
 def test_a_damaged_file_is_used_up_to_the_damage_and_reported(place):

@@ -271,6 +271,58 @@ class _Seen:
         self.frame = type("F", (), {"source": "s", "index": index})()
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc")])
+def test_a_frame_that_memory_does_not_suffice_for_is_left_out(error):
+    class Small(FakeEngine):
+        def run(self, images, heads=None):
+            if len(images) > 3 or (images.mean(axis=(1, 2, 3)) * 255 > 199.5).any():
+                raise error
+            return super().run(images, heads)
+
+    lines, output = [], Collect()
+    pipeline = start(Small(), [output], batch=4, report=lines.append)
+    for name, first in (("a", 0), ("large", 195)):
+        source = FakeSource(name, 10, first=first)
+        pipeline.add(name, False, lambda source=source: source)
+    assert pipeline.wait(10)
+    pipeline.stop()
+    assert output.indices("a") == list(range(10)) and output.indices("large") == list(range(5))
+    stats = pipeline.stats()
+    assert [stats[name]["failed"] for name in ("a", "large")] == [0, 5]
+    assert {record["end"] for record in stats.values()} == {"finished"}
+    told = [f"large: not enough memory for a frame; {n} are left out so far" for n in (1, 2, 4)]
+    assert lines == told
+
+
+def test_a_source_that_memory_does_not_suffice_for_is_opened_again():
+    class Huge(FakeSource):
+        def __iter__(self):
+            raise MemoryError
+
+    lines, output = [], Collect()
+    pipeline = start(outputs=[output], settings=QUICK, report=lines.append)
+    sources = [Huge("cam", 1, live=True), FakeSource("cam", 10_000, live=True, interval=0.01)]
+    pipeline.add("cam", True, openers(sources))
+    pipeline.add("file", False, lambda: Huge("file", 1))
+    until(lambda: output.indices("cam"))
+    pipeline.stop()
+    assert "cam: cannot be opened: not enough memory to decode it; trying again" in lines
+    assert pipeline.stats()["file"]["end"] == "failed"
+
+
+def test_an_output_that_memory_does_not_suffice_for_is_tried_again():
+    def fail():
+        raise MemoryError
+
+    lines, good = [], Collect()
+    pipeline = start(outputs=[Collect(fail=fail), good], report=lines.append)
+    pipeline.add("a", False, lambda: FakeSource("a", 5))
+    assert pipeline.wait(5)
+    pipeline.stop()
+    assert good.indices("a") == list(range(5)) and pipeline.guards[0].failed
+    assert "collected: not enough memory; the stream goes on, it is tried again" in lines[0]
+
+
 def test_a_fault_of_ours_is_raised_where_it_is_waited_for():
     class Broken(FakeEngine):
         def run(self, images, heads=None):

@@ -90,6 +90,9 @@ for _name in COMMANDS:
 def _run() -> None:
     try:
         app()
+    except MemoryError as error:
+        text = "not enough memory; smaller pictures, tiles or batches need less"
+        raise UserError(text) from error
     except PermissionError as error:
         # Every look at a file may fail so, if only because a folder above it is closed.
         raise UserError(f"{error.filename}: {error.strerror}") from error

@@ -325,6 +325,8 @@ def _print_report(pipeline: Pipeline, counts: Counts | None) -> None:
             for line in [] if found is None else count_lines(name, found):
                 typer.echo(line)
     for name, record in records.items():
+        if record["failed"]:
+            say(f"{name}: {record['failed']} frames are left out: not enough memory for them")
         if record["message"]:
             say(f"{name}: {record['end']}: {record['message']}")
 
@@ -361,6 +363,8 @@ def _exit_code(pipeline: Pipeline, sources: Sequence[VideoSpec], stopped: int | 
     if any(guard.failed for guard in pipeline.guards):
         return 2
     if any(end in ("failed", "truncated") for end in ends.values()):
+        return 2
+    if any(record["failed"] for record in records.values()):
         return 2
     if any(records[s.name]["damaged"] for s in sources if s.kind == "sequence"):
         return 2

@@ -45,6 +45,7 @@ class Counters:
             connection that was lost meanwhile; of any, waiting when it was stopped.
         shown: went through hooks and outputs.
         damaged: could not be decoded and were left out.
+        failed: memory did not suffice to look at them, and they were left out.
         connections: how often the source was opened with success; reconnects are one less.
         latency: from a frame's arrival until the last output had it.
     """
@@ -54,6 +55,7 @@ class Counters:
     dropped: int = 0
     shown: int = 0
     damaged: int = 0
+    failed: int = 0
     connections: int = 0
     latency: Histogram = field(default_factory=Histogram)
     began: float = field(default_factory=time.monotonic)
@@ -77,6 +79,7 @@ class Counters:
             "skipped": self.skipped,
             "dropped": self.dropped,
             "damaged": self.damaged,
+            "failed": self.failed,
             "reconnects": max(self.connections - 1, 0),
             "seconds": round(self.seconds, 3),
             "fps": round(self.shown / max(self.seconds, 1e-9), 2),

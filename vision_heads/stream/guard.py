@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, is_no_memory
 from vision_heads.stream.lane import Report
 from vision_heads.stream.outputs import Output
 
@@ -48,10 +48,14 @@ class Guard:
             return
         try:
             action()
-        except UserError as error:
+        except Exception as error:
+            no_memory = is_no_memory(error)
+            if not (no_memory or isinstance(error, UserError)):
+                raise
             with self._lock:
                 self.missed += 1
-            self._note(error)
+            name = self.output.name
+            self._note(UserError(f"{name}: not enough memory") if no_memory else error)
         else:
             self._recover()
 
@@ -73,7 +77,7 @@ class Guard:
         if self.missed:
             self._report(f"{self.output.name}: {self.missed} frames or events are missing in it")
 
-    def _note(self, error: UserError) -> None:
+    def _note(self, error: Exception) -> None:
         with self._lock:
             known, self.failed, self._failing = self._failing, True, True
             self.broken = isinstance(error, OutputBrokenError)

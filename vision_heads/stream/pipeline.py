@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from vision_heads.errors import require
+from vision_heads.errors import is_no_memory, require
 from vision_heads.media.frames import End
 from vision_heads.media.images import ImageError
 from vision_heads.results import Result
@@ -223,6 +223,32 @@ class Pipeline:
                 self._change.wait()
 
     def _look(self, jobs: Sequence[Job]) -> list[Result | None]:
+        """Return each frame's result, None where there is none.
+
+        Memory may lack for a moment, and other frames be smaller: no reason to end ten cameras.
+        """
+        try:
+            return self._results(jobs)
+        except Exception as error:
+            if not is_no_memory(error):
+                raise
+        # Not before what the error holds is free.
+        if len(jobs) > 1:
+            return [result for job in jobs for result in self._look([job])]
+        self._leave_out(jobs[0])
+        return [None]
+
+    def _leave_out(self, job: Job) -> None:
+        assert job.frame is not None
+        name = job.frame.source
+        with self._change:
+            counters = next(lane.counters for lane in self._lanes if lane.name == name)
+            counters.failed += 1
+            count = counters.failed
+        if count.bit_count() == 1:  # the 1st, 2nd, 4th, 8th: a log must not fill either
+            self._report(f"{name}: not enough memory for a frame; {count} are left out so far")
+
+    def _results(self, jobs: Sequence[Job]) -> list[Result | None]:
         """Return each frame's result, None where its source has to be given up."""
         frames = [job.frame for job in jobs if job.frame is not None]
         loaded = [Loaded(frame.image, frame.source) for frame in frames]
@@ -236,11 +262,11 @@ class Pipeline:
     def _look_at_tiles(self, frame: Loaded, slicing: Slicing) -> Result | None:
         try:
             tiles = cut_up(frame, slicing)
-        except ImageError as error:  # too many; the other sources may be smaller
+            task = SlicedTask(self._engine, self._request, slicing, tiles, self._buffers)
+            return task.finish([part() for part in task.parts()])[0]
+        except ImageError as error:  # too many tiles or boxes; the other sources may be smaller
             self._give_up(frame.source, str(error))
             return None
-        task = SlicedTask(self._engine, self._request, slicing, tiles, self._buffers)
-        return task.finish([part() for part in task.parts()])[0]
 
     def _give_up(self, name: str, reason: str) -> None:
         """End one source that cannot be worked on."""

@@ -103,12 +103,15 @@ class Reader(threading.Thread):
         damaged, begin = self._lane.counters.damaged, 0.0
         index0 = self._count
         shift: float | None = None
-        for frame in source:
-            self._lane.counters.damaged = damaged + source.damaged
-            if shift is None:
-                begin = time.monotonic()
-                shift = self._begin(frame)
-            self._forward(frame, index0, shift)
+        try:
+            for frame in source:
+                self._lane.counters.damaged = damaged + source.damaged
+                if shift is None:
+                    begin = time.monotonic()
+                    shift = self._begin(frame)
+                self._forward(frame, index0, shift)
+        except MemoryError:
+            return End("failed", "not enough memory to decode it"), False
         self._lane.counters.damaged = damaged + source.damaged
         steady = shift is not None and time.monotonic() - begin > STEADY
         return source.end or End("finished"), steady

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vision_heads.errors import UserError, require
 from vision_heads.media.sinks import named_errors
 from vision_heads.media.video import OpenOptions, VideoSpec, open_video
+from vision_heads.paths import write_whole
 from vision_heads.signals import collected
 from vision_heads.stream.lane import Report
 from vision_heads.stream.pipeline import Pipeline
@@ -95,12 +96,7 @@ def write_stats(path: Path, pipeline: Pipeline, counts: Counts | None = None) ->
     require(not path.is_dir(), f"{path}: cannot be written: is a folder")
     with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if _is_device(path):
-            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            return
-        new = path.with_name(f".{path.name}.new")
-        new.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        new.replace(path)
+        write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def _is_device(path: Path) -> bool:
@@ -141,7 +137,7 @@ def progress_line(record: dict[str, Any]) -> str:
     parts = [record["state"], f"{record['shown']} frames", f"{record['fps']:.1f} a second"]
     if record["live"] and record["latency_ms"]["p50"] is not None:
         parts.append(f"{record['latency_ms']['p50']:.0f} ms behind")
-    for what in ("dropped", "damaged", "reconnects"):
+    for what in ("dropped", "damaged", "failed", "reconnects"):
         if record[what]:
             parts.append(f"{record[what]} {what}")
     return ", ".join(parts)
