@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from tests.runtime.tiny_onnx import picture, write_model
 from vision_heads.cli import detect as command
 from vision_heads.errors import UserError
+from vision_heads.runtime import slicing
 from vision_heads.spec import HeadSpec, ModelSpec
 
 app = typer.Typer()
@@ -164,6 +165,18 @@ def test_an_overlap_that_may_fill_the_memory_is_told(place):
     done = _vh(*words, "--overlap", "0.95")
     assert done.exit_code == 0
     assert "vh: --overlap 0.95: up to 400 tiles see each object, and memory grows" in done.output
+
+
+def test_a_picture_whose_tiles_see_too_much_of_the_same_is_left_out(place, monkeypatch):
+    cv2.imwrite(str(place / "big.png"), picture(416, 320, {"red": [(104, 40, 16)]}))
+    cv2.imwrite(str(place / "empty.png"), picture(416, 320, {}))
+    monkeypatch.setattr(slicing, "MOST_PAIRS", 10)
+    options = ("--weights", "m.onnx", "--slice", "128", "--overlap", "0.9", "--json", "a.json")
+    done = _vh("big.png", "empty.png", *options)
+    assert done.exit_code == 2, done.output
+    assert "vh: big.png: " in done.output and "pairs, too many to be merged" in done.output
+    big, empty = json.loads((place / "a.json").read_text())
+    assert "a smaller overlap" in big["error"] and "heads" in empty
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,14 @@ _CHUNK = 1_000_000
 """Candidate pairs looked at in one go: bounds the memory when all boxes overlap each other."""
 
 
+class TooManyPairsError(Exception):
+    """More boxes overlap each other than there may be pairs."""
+
+
 def overlapping_pairs(
-    boxes: NDArray[np.floating], group: NDArray[np.integer] | None = None
+    boxes: NDArray[np.floating],
+    group: NDArray[np.integer] | None = None,
+    most: int | None = None,
 ) -> tuple[Ints, Ints, NDArray[np.float64]]:
     """Find all pairs of boxes of one group that share an area.
 
@@ -25,9 +31,13 @@ def overlapping_pairs(
     Args:
         boxes: (N, 4) xyxy.
         group: (N,) only boxes of equal group are paired; None: all are.
+        most: pairs that there may be; None for as many as there are.
 
     Returns:
         i, j: (P,) indices, i != j, each pair once; shared: (P,) area in pixels squared.
+
+    Raises:
+        TooManyPairsError: there are more than `most`; found out before they fill the memory.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     if len(boxes) < 2:
@@ -42,7 +52,12 @@ def overlapping_pairs(
     axis = min((0, 1), key=lambda axis: int(sweeps[axis][1].sum()))
     order, counts = sweeps[axis]
     ordered = np.ascontiguousarray(boxes[order].T)
-    found = [_share(ordered, a, b, 1 - axis) for a, b in _candidates(counts)]
+    found, total = [], 0
+    for a, b in _candidates(counts):
+        found.append(_share(ordered, a, b, 1 - axis))
+        total += len(found[-1][0])
+        if most is not None and total > most:
+            raise TooManyPairsError
     if not found:
         return order[:0], order[:0], np.zeros(0)
     i, j, shared = (np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -77,9 +77,14 @@ class _Pending:
     outputs: list[Future[Any]]
 
     def results(self) -> Iterator[Result | Failure]:
-        found: Iterator[Result] = iter(())
+        found: Iterator[Result | Failure] = iter(())
         if self.task is not None:
-            found = iter(self.task.finish([output.result() for output in self.outputs]))
+            outputs = [output.result() for output in self.outputs]
+            try:
+                found = iter(self.task.finish(outputs))
+            except ImageError as error:  # too much was found in the tiles of a picture
+                tiled = [item for item in self.items if isinstance(item, Tiled)]
+                found = iter([Failure(item.loaded.source, str(error)) for item in tiled])
         for item in self.items:
             yield item if isinstance(item, Failure) else next(found)
 

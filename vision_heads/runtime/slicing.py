@@ -29,6 +29,9 @@ WHOLE = -1
 MAX_TILES = 10_000
 """Most tiles of one picture: an overlap near 1 asks for one a pixel."""
 
+MOST_PAIRS = 20_000_000
+"""Most pairs of overlapping boxes of one picture: merging takes some 90 bytes for each."""
+
 _OUTWARD = np.array([-1, -1, 1, 1], np.float32)
 _BEYOND = 1.0
 """Pixels past a border from which a box is taken to go on there."""
@@ -150,9 +153,12 @@ def merge(found: TileBoxes, slicing: Slicing) -> tuple[Ints, Floats, Floats]:
     Returns:
         index: (M,) into `found`, the box that stands for each object, best score first;
         boxes: (M, 4); scores: (M,), the best of each object's boxes.
+
+    Raises:
+        TooManyPairsError: more than `MOST_PAIRS` of them overlap.
     """
     index, joined = _join_pieces(found)
-    i, j, shared = overlapping_pairs(joined.boxes, joined.labels)
+    i, j, shared = overlapping_pairs(joined.boxes, joined.labels, MOST_PAIRS)
     different = joined.tile[i] != joined.tile[j]
     i, j, shared = i[different], j[different], shared[different]
     rank = _ranks(joined)
@@ -198,7 +204,7 @@ def _join_pieces(found: TileBoxes) -> tuple[Ints, TileBoxes]:
     # Without any overlap, pieces only touch: let them reach a little over their borders.
     pieces = np.flatnonzero(found.cut.any(axis=1))
     reach = found.boxes[pieces] + found.cut[pieces] * _OUTWARD * _TOUCH
-    i, j, _ = overlapping_pairs(reach, found.labels[pieces])
+    i, j, _ = overlapping_pairs(reach, found.labels[pieces], MOST_PAIRS)
     i, j = pieces[i], pieces[j]
     joined = np.zeros(len(i), bool)
     for axis in (0, 1):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.geometry.letterbox import Letterbox
+from vision_heads.geometry.pairs import TooManyPairsError
 from vision_heads.heads.base import kind_of
 from vision_heads.media.images import ImageError
 from vision_heads.results import Detections, Result
@@ -23,6 +24,7 @@ from vision_heads.runtime.inputs import Buffers, Loaded, fill
 from vision_heads.runtime.request import Request
 from vision_heads.runtime.slicing import (
     MAX_TILES,
+    MOST_PAIRS,
     WHOLE,
     Slicing,
     TileBoxes,
@@ -155,7 +157,7 @@ class SlicedTask:
         ]
 
     def finish(self, outputs: Sequence[list[_Found]]) -> list[Result]:
-        """Make one result of all views."""
+        """Make one result of all views; `ImageError` when too many boxes overlap."""
         found = [view for part in outputs for view in part]
         heads = {name: self._merged(name, found) for name in self.request.options}
         return [_result(self.picture.loaded, self.request, heads)]
@@ -192,7 +194,14 @@ class SlicedTask:
             np.concatenate(numbers),
             np.concatenate(cuts),
         )
-        index, xyxy, score = merge(boxes, self.slicing)
+        try:
+            index, xyxy, score = merge(boxes, self.slicing)
+        except TooManyPairsError as error:
+            raise ImageError(
+                f"{self.picture.loaded.source or 'image'}: {len(joined)} boxes of {name} in "
+                f"{len(parts)} tiles overlap in more than {MOST_PAIRS:,} pairs, too many to be "
+                "merged; a smaller overlap or a higher conf makes fewer"
+            ) from error
         limit = self.request.options[name].max_det
         return replace(joined[index], xyxy=xyxy, score=score)[:limit]
 
