@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from vision_heads.benchmark import bench as bench_module
 from vision_heads.benchmark import energy, memory, plot
 from vision_heads.benchmark.bench import Settings, bench, unlike
 from vision_heads.benchmark.feeds import find_source
@@ -45,6 +46,30 @@ def test_every_model_at_every_batch_size(report):
         assert all(spread.runs == 10 for spread in entry.stages.values())
         assert entry.stages["network"].median > 0 and entry.runs_on == "cpu"
         assert entry.found == 2
+
+
+def test_the_demo_pictures_suit_the_heads_that_are_run(files, monkeypatch):
+    asked = []
+
+    def demo(kinds):
+        asked.append(list(kinds))
+        return source(files)
+
+    opened = bench_module.open_model
+
+    def of_heads(*words):
+        engine = opened(*words)
+        heads = engine.spec.heads
+        other = heads[0].model_copy(update={"name": "pose", "kind": "headpose"})
+        engine.spec = engine.spec.model_copy(update={"heads": (*heads, other)})
+        return engine
+
+    monkeypatch.setattr(bench_module, "demo_source", demo)
+    monkeypatch.setattr(bench_module, "open_model", of_heads)
+    bench([files / "fixed.onnx"], None, replace(QUICK, heads=("aerial",)))
+    with pytest.raises(UserError, match="no head"):
+        bench([files / "fixed.onnx"], None, replace(QUICK, heads=("other",)))
+    assert asked == [["detect"], []]
 
 
 def test_ratios_are_against_the_first_at_the_same_batch(report):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from vision_heads.benchmark.feeds import MOST_PICTURES, VideoFeed, _spread, find_source
+from vision_heads.benchmark.feeds import MOST_PICTURES, VideoFeed, _spread, demo_source, find_source
 from vision_heads.errors import UserError
 from vision_heads.paths import assets
 
 
-def test_the_demo_set_by_default():
-    source = find_source(None)
-    assert (source.kind, source.name) == ("pictures", "demo")
+def test_the_demo_pictures_of_each_kind():
+    source = demo_source(["headpose", "headpose"])
+    assert (source.kind, source.name) == ("pictures", "demo-heads")
+    both = demo_source(["detect", "headpose"])
+    assert both.name == "demo, demo-heads" and both.files[-len(source.files) :] == source.files
     feed = source.feed()
     first = feed.next()
     for _ in range(len(source.files) - 1):

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from vision_heads.benchmark import energy, memory
-from vision_heads.benchmark.feeds import Feed, Source
+from vision_heads.benchmark.feeds import Feed, Source, demo_source
 from vision_heads.benchmark.race import race
 from vision_heads.benchmark.report import Entry, Report
 from vision_heads.benchmark.spread import Ratio, Spread
@@ -68,13 +68,17 @@ class Settings:
 
 
 def bench(
-    models: Sequence[str | Path], source: Source, settings: Settings, bar: Bar | None = None
+    models: Sequence[str | Path],
+    source: Source | None,
+    settings: Settings,
+    bar: Bar | None = None,
 ) -> Report:
     """Time models on the same pictures, in turns.
 
     Args:
         models: files or shipped names; ratios are against the first.
-        source: where pictures come from, see `feeds.find_source`.
+        source: where pictures come from, see `feeds.find_source`; None for the demo pictures
+            that suit the heads.
         settings: how to measure.
         bar: shows progress.
 
@@ -89,6 +93,13 @@ def bench(
         f"--provider {settings.provider}: is for .onnx files, and none is given",
     )
     engines = [open_model(file, settings.threads, settings.provider) for file in files]
+    if source is None:
+        source = demo_source(
+            head.kind
+            for engine in engines
+            for head in engine.spec.heads
+            if settings.heads is None or head.name in settings.heads
+        )
     names = unlike([file.name for file in files])
     contestants = [
         contestant(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vision_heads.errors import UserError, require
 from vision_heads.media.images import read_image
 from vision_heads.media.sources import VIDEO_SUFFIXES, find_pictures
-from vision_heads.paths import assets
+from vision_heads.paths import DEMO, assets
 
 Pixels = NDArray[np.uint8]
 
@@ -48,18 +48,27 @@ class Source:
         return PictureFeed(self.files) if self.kind == "pictures" else VideoFeed(self.files[0])
 
 
-def find_source(sources: Sequence[str] | None) -> Source:
+def demo_source(kinds: Iterable[str]) -> Source:
+    """Return the shipped pictures that show what heads of these kinds look for.
+
+    Raises:
+        UserError: they are not installed.
+    """
+    names = [DEMO[kind] for kind in dict.fromkeys(kinds)]
+    folders = [assets("datasets") / name / "images" for name in names]
+    for folder in folders:
+        require(folder.is_dir(), f"the demo pictures are not installed ({folder}); give --source")
+    found = find_pictures(folders)
+    return Source("pictures", ", ".join(names), _spread([Path(file.path) for file in found.files]))
+
+
+def find_source(sources: Sequence[str]) -> Source:
     """Tell what a user means by --source: pictures as `vh detect` takes them, or one video file.
 
     Raises:
         UserError: it is nothing that exists, or more than one video; a video, and PyAV is not
             installed.
     """
-    if not sources:
-        folder = assets("datasets") / "demo" / "images"
-        require(folder.is_dir(), f"the demo pictures are not installed ({folder}); give --source")
-        found = find_pictures([folder])
-        return Source("pictures", "demo", _spread([Path(file.path) for file in found.files]))
     videos = [name for name in sources if Path(name).suffix.lower() in VIDEO_SUFFIXES]
     if videos:
         require(len(sources) == 1, f"--source {videos[0]}: a video is measured by itself")

@@ -50,7 +50,7 @@ def bench(
         list[str] | None,
         typer.Option(
             help="Pictures (file, folder, pattern, .txt list; may be repeated) or one video.",
-            show_default="the demo set",
+            show_default="the demo pictures of the heads' kind",
         ),
     ] = None,
     runs: Annotated[int, typer.Option(help="Runs of each model that count, at least 10.")] = 50,
@@ -122,7 +122,7 @@ def bench(
         conf=conf,
         memory=memory,
     )
-    report = benching.bench(models, find_source(source), settings, progress)
+    report = benching.bench(models, find_source(source) if source else None, settings, progress)
     text = report.to_markdown()
     typer.echo(text, nl=False)
     if markdown_file is not None:
