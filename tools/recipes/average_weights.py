@@ -15,6 +15,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from tools.bench.shared import start
 from vision_heads.network import load_network, save_network
 
 
@@ -75,4 +76,4 @@ def _moving(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

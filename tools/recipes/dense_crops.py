@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from tools.bench.shared import start
 from tools.recipes.head_crops import GREY, MARGIN, cut
 from vision_heads.data.card import load_split
 from vision_heads.data.synthetic import render_heads
@@ -154,4 +155,4 @@ def from_card(card: str) -> Crops:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

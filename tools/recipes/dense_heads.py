@@ -34,6 +34,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from tools.bench.shared import start
 from tools.recipes.dense_warp import MAPS, Crops, Heads, Move, coloured, moved, tiled, untiled
 from vision_heads._ultralytics import Conv
 from vision_heads.data.dataset import Batch, TrainLoader
@@ -370,4 +371,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

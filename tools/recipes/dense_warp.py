@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from tools.recipes.dense_crops import NOWHERE, SIDE, UNIT
+from vision_heads.errors import UserError
 
 MAPS = (2, 3, 4)
 """Levels that tell places."""
@@ -20,6 +24,16 @@ TURN, MOST_TURN = 12.0, 30.0
 ZOOM = (0.65, 1.35)
 SHIFT = 0.14
 """Half sides of the crop."""
+
+
+def _arrays(file: Path) -> list[NDArray[Any]]:
+    try:
+        with np.load(file) as part:
+            return [part[key] for key in "XNRB"]
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}") from error
+    except (KeyError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+        raise UserError(f"{file}: is no file of crops: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +47,9 @@ class Crops:
 
     @classmethod
     def load(cls, files: list[Path]) -> Crops:
-        """Read files and put their rows together."""
-        parts = [np.load(file) for file in files]
-        return cls(
-            *(torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in "XNRB")
-        )
+        """Read files and put their rows together; `UserError` names one that cannot be read."""
+        parts = [_arrays(file) for file in files]
+        return cls(*(torch.from_numpy(np.concatenate(rows)) for rows in zip(*parts, strict=True)))
 
     def __len__(self) -> int:
         return len(self.rotations)
