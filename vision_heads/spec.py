@@ -44,6 +44,18 @@ MAX_SIDE = 8192
 """Largest network size, pixels: beyond, a single input may fill the memory."""
 
 
+def near_sizes(sides: Sequence[int]) -> str:
+    """Say which network sizes are next to one that is none.
+
+    Example:
+        >>> near_sizes([100]), near_sizes([384, 650])
+        ('96 or 128', '384x640 or 384x672')
+    """
+    below = [min(max(side // 32, 1) * 32, MAX_SIDE) for side in sides]
+    above = [min(max(-(-side // 32), 1) * 32, MAX_SIDE) for side in sides]
+    return " or ".join(dict.fromkeys("x".join(map(str, size)) for size in (below, above)))
+
+
 class InputSpec(_Strict):
     """What the network is fed: RGB / 255, NCHW float32, letterboxed on grey.
 

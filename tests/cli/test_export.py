@@ -104,7 +104,9 @@ def test_disagreement_exits_with_1_and_writes_nothing(weights, tmp_path, monkeyp
     ("words", "message"),
     [
         (("--opset", "9"), "--opset 9: must be 14 to 20"),
-        (("--imgsz", "100"), "multiple of 32"),
+        (("--imgsz", "100"), "--imgsz 100: must be multiples of 32 up to 8192, such as 96 or 128"),
+        (("--imgsz", "384x650"), "such as 384x640 or 384x672"),
+        (("--imgsz", "9999"), "such as 8192"),
         (("--imgsz", "large"), "--imgsz large"),
         (("--candidates", "0"), "candidates"),
         (("--output", "m.pb"), "must end in .onnx"),

@@ -112,7 +112,7 @@ def test_onnx_files_need_no_torch(tmp_path, monkeypatch):
         (("--size", "n", "--levels", "3,x"), "--levels 3,x"),
         (("--size", "n", "--levels", "1,2"), "levels"),
         (("--size", "n", "--fusion", "c3"), "fusion"),
-        (("--size", "n", "--imgsz", "100"), "multiples of 32"),
+        (("--size", "n", "--imgsz", "100"), "multiples of 32 up to 8192, such as 96 or 128"),
         (("--size", "n", "--imgsz", "big"), "--imgsz big"),
         (("none.onnx",), "none.onnx"),
     ],

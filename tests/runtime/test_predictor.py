@@ -94,7 +94,7 @@ def test_an_empty_list_gives_an_empty_list(predictor):
         ({"heads": ["pose"]}, "no head 'pose'"),
         ({"heads": []}, "heads: none given"),
         ({"heads": 5}, "no head 5"),
-        ({"imgsz": 100}, "imgsz must be a multiple of 32"),
+        ({"imgsz": 100}, "imgsz must be a multiple of 32.*, got 100; near it: 96x96 or 128x128"),
         ({"imgsz": 256}, "made for 128x128 only"),
         ({"batch": 0}, "batch must be a whole number of at least 1"),
         ({"batch": "x"}, "batch must be a whole number of at least 1"),

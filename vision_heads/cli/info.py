@@ -117,10 +117,6 @@ def _measured(spec: ModelSpec, imgsz: str | None) -> Measures:
     from vision_heads.cli.models import pixels, torch_module  # noqa: PLC0415
 
     height, width = pixels(imgsz) or (spec.input.height, spec.input.width)
-    require(
-        height % 32 == 0 and width % 32 == 0 and min(height, width) > 0,
-        f"--imgsz {imgsz}: must be multiples of 32",
-    )
     torch_module("torch")
     from vision_heads.measure import measure  # noqa: PLC0415
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vision_heads.errors import UserError, missing_package, require
 from vision_heads.runtime.engines import resolve_weights
+from vision_heads.spec import MAX_SIDE, near_sizes
 
 if TYPE_CHECKING:
     from vision_heads.measure import Measures
@@ -86,7 +87,11 @@ def class_list(text: str | None) -> list[int | str] | None:
 
 
 def pixels(text: str | None) -> tuple[int, int] | None:
-    """Parse an `--imgsz`: a side, or HEIGHTxWIDTH; returns height and width."""
+    """Parse an `--imgsz`: a side, or HEIGHTxWIDTH; returns height and width.
+
+    Raises:
+        UserError: it is neither, or no size of a network; the message says which are near.
+    """
     if text is None:
         return None
     sides = text.lower().split("x")
@@ -94,4 +99,9 @@ def pixels(text: str | None) -> tuple[int, int] | None:
         len(sides) in (1, 2) and all(side.isdecimal() for side in sides),
         f"--imgsz {text}: must be a number of pixels or HEIGHTxWIDTH",
     )
-    return int(sides[0]), int(sides[-1])
+    numbers = [int(side) for side in sides]
+    require(
+        all(32 <= number <= MAX_SIDE and number % 32 == 0 for number in numbers),
+        f"--imgsz {text}: must be multiples of 32 up to {MAX_SIDE}, such as {near_sizes(numbers)}",
+    )
+    return numbers[0], numbers[-1]

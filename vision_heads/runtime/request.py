@@ -12,7 +12,7 @@ from vision_heads.runtime.engines import Engine
 from vision_heads.runtime.merging import Merging, plan_merging
 from vision_heads.runtime.slicing import Slicing
 from vision_heads.runtime.suppressed import require_possible
-from vision_heads.spec import MAX_SIDE, MERGED, HeadSpec, ModelSpec
+from vision_heads.spec import MAX_SIDE, MERGED, HeadSpec, ModelSpec, near_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +174,10 @@ def _size(engine: Engine, imgsz: int | tuple[int, int] | None) -> tuple[int, int
     if imgsz is None:
         return spec.height, spec.width
     sides = tuple(imgsz) if isinstance(imgsz, (tuple, list)) else (imgsz, imgsz)
-    require(
-        len(sides) == 2
-        and all(is_whole(side) and 32 <= side <= MAX_SIDE and side % 32 == 0 for side in sides),
-        f"imgsz must be a multiple of 32, or height and width, up to {MAX_SIDE}, got {imgsz!r}",
-    )
+    wanted = f"imgsz must be a multiple of 32, or height and width, up to {MAX_SIDE}, got {imgsz!r}"
+    require(len(sides) == 2 and all(is_whole(side) for side in sides), wanted)
+    if any(not 32 <= side <= MAX_SIDE or side % 32 for side in sides):
+        raise UserError(f"{wanted}; near it: {near_sizes(sides)}")
     height, width = sides
     require(
         engine.any_size or (height, width) == (spec.height, spec.width),
