@@ -69,6 +69,15 @@ def test_every_object_keeps_its_id_whatever_the_order_of_rows(kind):
 
 
 @each_tracker
+def test_a_camera_that_changes_its_resolution_begins_new_tracks(kind):
+    """The same pixels are another place then; stays in zones end at it, too."""
+    hook, there = tracking(kind=kind), found([around(100, 100)])
+    before = run(hook, [there] * 4, [n / 25 for n in range(4)])
+    after = run(hook, [there] * 4, [n / 25 for n in range(4, 8)], size=(1280, 960))
+    assert before[-1] == [1] and after[0] == [-1] and after[-1] == [2]
+
+
+@each_tracker
 def test_nothing_but_the_track_changes(kind):
     scenes, _ = crowd(frames=3)
     hook = tracking(kind=kind)

@@ -100,12 +100,15 @@ class Tracking:
         _trackers()
         self.settings = settings
         self._new_id = new_id
+        self._size = (0, 0)
         self._reset()
 
     def update(self, seen: Seen) -> None:
         """Put the track of each detection into the result of every head."""
-        if self._clock.restarts(seen.frame.time):
-            self._reset()
+        size = (seen.result.width, seen.result.height)
+        if self._clock.restarts(seen.frame.time) or size != self._size:
+            self._reset()  # in a picture of another size, nothing is where it was
+        self._size = size
         time = self._clock.moment(seen.frame.time)
         if self._motion is not None:
             self._motion.see(seen.frame.image)
