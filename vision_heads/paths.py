@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -51,10 +51,10 @@ def with_slashes(name: str, folders: Sequence[Path]) -> str:
     return name.replace("\\", "/")
 
 
-def is_there(file: Path) -> bool:
-    """Say whether there is such a file; none has a name that is too long for one."""
+def is_there(path: Path, look: Callable[[Path], bool] = Path.is_file) -> bool:
+    """Say whether there is such a file, or what `look` wants; none has a name too long for one."""
     try:
-        return file.is_file()
+        return look(path)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return False

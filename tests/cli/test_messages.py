@@ -13,6 +13,7 @@ import typer
 from vision_heads.cli import messages
 from vision_heads.errors import UserError
 
+TOO_LONG = OSError(errno.ENAMETOOLONG, "File name too long", "aaa.onnx")
 main = importlib.import_module("vision_heads.cli.main")
 
 
@@ -46,7 +47,8 @@ def test_other_errors_of_stdout_are_told():
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(UserError("a: gone"), 2), (MemoryError(), 2), (KeyboardInterrupt(), 130)]
+    ("error", "code"),
+    [(UserError("a: gone"), 2), (MemoryError(), 2), (TOO_LONG, 2), (KeyboardInterrupt(), 130)],
 )
 def test_the_exit_code_does_not_depend_on_a_terminal(closed, monkeypatch, error, code):
     def fail():

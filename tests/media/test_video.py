@@ -185,7 +185,7 @@ def test_a_list_written_on_windows(tmp_path):
     assert found == [(n, f"{tmp_path}/clips/{f}.mp4") for n, f in (("a", "a"), ("gate", "b"))]
     listed.write_text("clips\\*.mp4\n")
     assert [spec.name for spec in find_videos([str(listed)])] == ["a", "b"]
-    pipeline = r"videotestsrc ! x a=\"b\" ! appsink"
+    pipeline = "videotestsrc ! " + "identity ! " * 40 + r"x a=\"b\" ! appsink"
     listed.write_text(pipeline)
     assert find_videos([str(listed)])[0].where == pipeline
 
@@ -194,6 +194,9 @@ def test_a_list_written_on_windows(tmp_path):
     ("sources", "message"),
     [
         (["none.mp4"], "none.mp4: no such file"),
+        (["a" * 300 + ".mp4"], "a.mp4: no such file"),
+        (["gate=" + "a" * 300 + ".mp4"], "a.mp4: no such file"),
+        (["long.txt"], "line 1: aaaa"),
         (["cam 5=none.mp4"], "a name before = has no blanks"),
         (["ftp://u:pw@h/x.mp4"], "ftp://***@h/x.mp4: cannot open ftp"),
         (["file:///etc/passwd"], "cannot open file://"),
@@ -209,6 +212,7 @@ def test_mistakes_are_named(tmp_path, monkeypatch, sources, message):
     monkeypatch.chdir(tmp_path)
     Path("list.txt").write_text("rtsp://cam\nnone.mp4\n")
     Path("empty.txt").write_text("# nothing\n")
+    Path("long.txt").write_text(f"gate={'a' * 300}.mp4\n")
     with pytest.raises(UserError) as error:
         find_videos(sources)
     assert message in str(error.value) and "pw" not in str(error.value)

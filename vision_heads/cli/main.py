@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 the user's mistake (one line on stderr), 1 our fault.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -97,6 +98,8 @@ def _run() -> None:
         # Every look at a file may fail so, if only because a folder above it is closed.
         raise UserError(f"{error.filename}: {error.strerror}") from error
     except OSError as error:
+        if error.filename is not None and error.errno in (errno.ENAMETOOLONG, errno.EIO):
+            raise UserError(f"{error.filename}: {error.strerror}") from error
         if not is_no_room(error):
             raise
         if error.filename is not None:

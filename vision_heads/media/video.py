@@ -14,7 +14,7 @@ from vision_heads.media.frames import FrameSource
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.sources import VIDEO_SUFFIXES
 from vision_heads.media.urls import HIDDEN, is_url, redact_url, scheme_of
-from vision_heads.paths import with_slashes
+from vision_heads.paths import is_there, with_slashes
 
 Kind = Literal["file", "sequence", "camera", "network", "gstreamer"]
 
@@ -156,7 +156,7 @@ def _expand(source: str, base: Path, *, listed: bool = False) -> Iterator[tuple[
     require(source.strip(), "the name of a source is empty")
     match = _NAMED.fullmatch(source)
     name = ""
-    if match and not (base / source).exists():
+    if match and not is_there(base / source, Path.exists):
         name, source = match.group(1), match.group(2)
     specs = list(_specs(source.strip(), base, listed))
     require(not name or len(specs) == 1, f"{name}: names {len(specs)} sources at once")
@@ -178,13 +178,15 @@ def _specs(source: str, base: Path, listed: bool) -> Iterator[tuple[bool, VideoS
         source = with_slashes(source, [base])
     path = base / source
     where, suffix = str(path), path.suffix.lower()
-    if path.is_dir():
+    # A pipeline may be longer than any name.
+    is_folder, is_file = is_there(path, Path.is_dir), is_there(path)
+    if is_folder:
         pictures_of(where)
         yield False, VideoSpec(_plain(path.resolve().name), "sequence", False, where)
-    elif path.is_file() and suffix == ".txt":
+    elif is_file and suffix == ".txt":
         require(not listed, f"{path}: a list inside a list")
         yield from _listed(path)
-    elif path.is_file():
+    elif is_file:
         kind: Kind = "sequence" if suffix in IMAGE_SUFFIXES else "file"
         if suffix == ".sdp":
             yield False, VideoSpec(_plain(path.stem), "network", True, where)
