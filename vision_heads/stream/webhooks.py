@@ -47,7 +47,8 @@ def spool_name(url: str) -> str:
     host = f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
     receiver = [parts.scheme, parts.username or "", host, parts.path or "/", parts.query]
     digest = hashlib.pbkdf2_hmac("sha256", "\n".join(receiver).encode(), host.encode(), 100_000)
-    return f"{re.sub('[^a-z0-9.-]+', '-', host)[:60]}-{digest.hex()[:16]}"
+    plain = re.sub("[^a-z0-9.-]+", "-", host)[:60].strip("-.")
+    return f"{plain}-{digest.hex()[:16]}"
 
 
 class Webhook:
