@@ -150,7 +150,8 @@ class Predictor:
             A `Result`, or a list of them in the order of the pictures.
 
         Raises:
-            ImageError: a file that cannot be read (`stream` reports and goes on instead).
+            ImageError: a file that cannot be read, or a picture that makes too many tiles, or
+                boxes in them, to be sliced (`stream` reports and goes on instead).
             UserError: an argument is wrong; the message names it.
 
         Example:
@@ -207,7 +208,8 @@ class Predictor:
                 thread each (`load(..., threads=1)`) get more done than one call of n threads.
 
         Yields:
-            A `Result`, or a `Failure` for a file that cannot be read.
+            A `Result`, or a `Failure` for a file that cannot be read, or that makes too many
+            tiles, or boxes in them, to be sliced.
 
         Raises:
             UserError: an argument is wrong (at once), or an item is no picture.
