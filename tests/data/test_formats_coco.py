@@ -9,6 +9,7 @@ import pytest
 
 from tests.data.folders import card, coco, picture, text
 from vision_heads.data.card import load_split
+from vision_heads.data.fixes import apply_fixes
 from vision_heads.errors import UserError
 
 CATEGORIES = [{"id": 90, "name": "dog"}, {"id": 7, "name": "cat"}]
@@ -141,7 +142,7 @@ def test_faulty_images_are_named(tmp_path):
     ]
     split = load_split(one(tmp_path, [], images), "train")
     assert [(p.kind, p.file.name) for p in split.problems] == [
-        ("bad-annotation", "gt.json"),
+        ("bad-annotation", "gone.png"),
         ("duplicate-image", "a.png"),
         ("bad-annotation", "gt.json"),
         ("bad-annotation", "gt.json"),
@@ -227,3 +228,17 @@ def test_a_field_of_areas_on_an_object_does_not_hide_it(tmp_path):
     place = {"annotations": "gt.json"}
     split = load_split(card(tmp_path / "c.yaml", format="coco", splits={"val": place}), "val")
     assert split.samples[0].labels.tolist() == [1]
+
+
+def test_boxes_of_an_id_that_two_pictures_have_are_nobodys(tmp_path):
+    """With --fix drop the second picture's boxes were learned in the first."""
+    images = [{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}]
+    images.append({"id": 2, "file_name": "c.png"})
+    for seed, name in enumerate(("b", "c")):
+        picture(tmp_path / f"images/{name}.png", seed=seed)
+    path = one(tmp_path, [box(1, image=1), box(2, image=2)], images)
+    split = load_split(path, "train")
+    (problem,) = split.problems
+    assert problem.file.name == "a.png"
+    assert problem.detail == f"{tmp_path / 'gt.json'}: images[1]: 'b.png' has its id, 1, too"
+    assert [s.image.name for s in apply_fixes(split, ["drop"]).samples] == ["c.png"]

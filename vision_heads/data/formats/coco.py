@@ -151,8 +151,14 @@ def _read_images(
             detail = f"images[{number}]: {wrong} is {entry.get(wrong)!r}"
             part.problems.append(Problem("bad-annotation", file, detail))
         elif key in rows:
-            detail = f"images[{number}]: id {key} is there twice, the first is used"
-            part.problems.append(Problem("bad-annotation", file, detail))
+            first = taken[rows[key]][1]
+            if first == folder / name:
+                detail = f"images[{number}]: id {key} is there twice, the first is used"
+                part.problems.append(Problem("bad-annotation", file, detail))
+            else:
+                # Whose its boxes are is unknown, so a fix must drop the picture that has them.
+                detail = f"{file}: images[{number}]: {name!r} has its id, {key}, too"
+                part.problems.append(Problem("bad-annotation", first, detail))
         else:
             if name in by_name:
                 detail = f"images[{number}]: also image id {by_name[name]}"
