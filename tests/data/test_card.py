@@ -194,6 +194,19 @@ def test_ultralytics_own_fields_are_left_alone(tmp_path):
     assert len(load_split(loaded, "train").samples) == 1
 
 
+def test_what_ultralytics_takes_in_a_data_yaml_is_taken(tmp_path):
+    """Class numbers in quotes were refused, and "validation" was a split that nobody looked at."""
+    for split in ("a", "b"):
+        picture(tmp_path / f"images/{split}/1.png")
+        text(tmp_path / f"labels/{split}/1.txt", "1 .5 .5 .2 .2\n")
+    fields = 'names: {"0": cat, "1": dog}\ntrain: images/a\nvalidation: images/b\n'
+    taken = load_card(text(tmp_path / "data.yaml", fields))
+    assert taken.names == ("cat", "dog") and list(taken.splits) == ["train", "val"]
+    assert load_split(taken, "val").samples[0].labels.tolist() == [1]
+    with pytest.raises(UserError, match="names: numbers must be 0 to 1"):
+        load_card(text(tmp_path / "mixed.yaml", "train: a\nnames: {'0': cat, 1: dog}\n"))
+
+
 def test_ultralytics_path_that_points_beside_the_card_is_taken_as_inside(tmp_path):
     picture(tmp_path / "pets/train/images/a.png")
     path = text(tmp_path / "pets/data.yaml", "train: ../train/images\nnames: [cat]\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ def from_ultralytics(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
     splits = {}
     for split in ("train", "val", "test"):
         where = content.get(split)
+        if split == "val" and where is None:
+            where = content.get("validation")  # ultralytics takes it for val too
         if not where:
             continue
         parts = where if isinstance(where, list) else [where]
@@ -60,10 +62,16 @@ def from_ultralytics(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
         "format": "yolo",
         "path": str(content.get("path") or "."),
         "splits": splits,
-        "names": {index: str(name) for index, name in names.items()}
+        "names": {_number(index, names): str(name) for index, name in names.items()}
         if isinstance(names, dict)
         else [str(name) for name in names],
         "keypoints": "kpt_shape" in content,
         "foreign": True,
         **own,
     }
+
+
+def _number(index: Any, keys: Collection[Any]) -> Any:
+    """Return a class's number; ultralytics takes it in quotes too, where all of them are."""
+    quoted = all(isinstance(key, str) and key.isdecimal() for key in keys)
+    return int(index) if quoted else index
