@@ -183,6 +183,19 @@ def test_a_box_wholly_outside_needs_drop_too():
     assert (fixed.samples, fixed.emptied) == ([], 1)
 
 
+def test_a_box_of_which_nothing_is_inside_is_outside(tmp_path):
+    """Within the pixel that rounding may take, the check was clean, and training refused it."""
+    path = visdrone_set(tmp_path, {"a": "40,1,1,10,1,1,0,0\n1,1,10,10,1,1,0,0"})  # 40 px wide
+    report = report_of(path)
+    assert not report.clean and report.splits[0].overhanging == 0
+    (problem,) = report.splits[0].problems
+    assert (problem.kind, problem.file.name) == ("box-outside", "a.txt")
+    split = load_split(path, "train")
+    with pytest.raises(UserError, match=r"1 box-outside .*--fix clip,drop"):
+        apply_fixes(split, [])
+    assert apply_fixes(split, ["drop"]).samples[0].boxes.tolist() == [[1, 1, 11, 11]]
+
+
 def test_no_dropped_box_becomes_background():
     """A picture whose only box was dropped taught that there is nothing in it."""
     cut, empty, fine = [30.0, 1, 90, 9], [5.0, 5, 5, 9], [1.0, 1, 6, 6]

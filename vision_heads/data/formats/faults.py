@@ -32,7 +32,7 @@ class Faults:
         overhang: (N,) pixels by which it reaches over the border, 0 inside. Unknown (0) for
             pictures of unknown size.
         empty: (N,) bool, no width or no height.
-        outside: (N,) bool, overhang above `TOLERANCE`, not empty.
+        outside: (N,) bool, overhang above `TOLERANCE`, or nothing of it inside; not empty.
         repeated: (N,) bool, same picture, class and coordinates as an earlier box.
     """
 
@@ -54,14 +54,17 @@ def find_faults(samples: Sequence[Sample]) -> Faults:
     labels = np.concatenate([none[:, 0].astype(np.int64), *(s.labels for s in samples)])
     sizes = np.array([(s.width, s.height) for s in samples], np.float32).reshape(-1, 2)[owner]
     over = np.maximum(-boxes[:, :2], boxes[:, 2:] - sizes).max(1, initial=0)
-    overhang = np.where(sizes.min(1, initial=np.inf) > 0, over, 0).astype(np.float32)
+    known = sizes.min(1, initial=np.inf) > 0
+    overhang = np.where(known, over, 0).astype(np.float32)
+    inside = np.minimum(boxes[:, 2:], sizes) - np.maximum(boxes[:, :2], 0)
+    gone = known & (inside <= 0).any(1)
     empty = np.asarray((boxes[:, 2:] <= boxes[:, :2]).any(1))
     return Faults(
         owner,
         index,
         overhang,
         empty,
-        (overhang > TOLERANCE + _SLACK) & ~empty,
+        ((overhang > TOLERANCE + _SLACK) | gone) & ~empty,
         _repeated(owner, labels, boxes),
     )
 
