@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.data.folders import card, text, visdrone_set
+from tests.data.folders import card, picture, text, visdrone_set
 from vision_heads.cli import data
 from vision_heads.data.card import load_split
 from vision_heads.errors import UserError
@@ -94,6 +94,18 @@ def test_convert_prints_what_was_kept_and_what_was_not(vh, tmp_path):
     result = vh("convert", path, tmp_path / "coco", "--to", "coco", "--link")
     assert "1 boxes, 1 ignored areas" in result.output
     assert vh("check", tmp_path / "coco/card.yaml").exit_code == 0
+
+
+def test_convert_says_what_it_took_for_negatives_or_twice(vh, tmp_path):
+    """In the new set nothing shows it: each picture has its label file."""
+    for name, seed in (("a", 0), ("b", 1), ("c", 2)):
+        picture(tmp_path / f"images/{name}.png", seed=seed)
+    text(tmp_path / "labels/a.txt", "0 .5 .5 .2 .2\n0 .5 .5 .2 .2\n")
+    path = card(tmp_path / "data.yaml", train="images", names=["x"])
+    result = vh("convert", path, tmp_path / "out", "--to", "coco")
+    assert result.exit_code == 0, result.output
+    assert "train: 2 pictures have no label file and count as negatives\n" in result.output
+    assert "train: used as they are: 1 duplicate-box (" in result.output
 
 
 @pytest.mark.parametrize("arguments", [("--to", "kitti"), ("--to", "voc", "--fix", "mend")])

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,8 +19,11 @@ from typer.testing import CliRunner  # noqa: E402
 from tests.training.scenes import square_split  # noqa: E402
 from vision_heads.cli.main import app  # noqa: E402
 from vision_heads.cli.train import assign, parse_head  # noqa: E402
+from vision_heads.data.sample import Problem  # noqa: E402
 from vision_heads.errors import UserError  # noqa: E402
 from vision_heads.network import load_network  # noqa: E402
+from vision_heads.training.config import make_config  # noqa: E402
+from vision_heads.training.run import _announce, join_parts  # noqa: E402
 
 QUICK = [
     "--imgsz", "64", "--batch", "4", "--workers", "0", "--amp", "off",
@@ -153,8 +158,6 @@ def test_resume_and_overwrite_contradict_each_other(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_a_message_and_other_faults_are_not(tmp_path: Path, monkeypatch) -> None:
-    from types import SimpleNamespace
-
     from vision_heads.training import run
 
     monkeypatch.setattr(run, "read_parts", lambda *_: [square_split(tmp_path, 1)])
@@ -184,6 +187,28 @@ def test_a_head_without_any_label_is_refused(tmp_path: Path) -> None:
     assert str(done.exception) == (
         "heads.a.data: none of the 2 pictures of squares (train) has a box to learn from"
     )
+
+
+def test_pictures_that_count_as_negatives_are_counted(tmp_path: Path) -> None:
+    """A set of which half the label files were lost was trained on without a word."""
+    said: list[str] = []
+    split = replace(square_split(tmp_path, 2), unlabelled=3)
+    twice = Problem("duplicate-box", tmp_path / "a.txt", "line 2 of blue is there twice")
+    joined = join_parts([split, replace(split, unlabelled=4, problems=[twice])])
+    trainer = SimpleNamespace(
+        config=make_config({"heads": {"a": {"data": "x"}}}, "test"),
+        journal=SimpleNamespace(say=said.append),
+        loader=SimpleNamespace(epoch=lambda _: ()),
+        epoch=0,
+    )
+    _announce(trainer, {"a": joined}, {"a": split})
+    negatives = "pictures have no label file and count as negatives"
+    assert said[1:] == [
+        f"  train of squares + squares: 7 {negatives}",
+        "  train of squares + squares: used as they are: 1 duplicate-box "
+        f"({twice.file}: {twice.detail}); see: vh data check",
+        f"  train of squares: 3 {negatives}",
+    ]
 
 
 @pytest.mark.slow

@@ -190,6 +190,8 @@ def convert(
         typer.echo(f"{name}: {pictures} pictures, {report.boxes[name]} boxes{areas}")
         if name in report.fixed:
             typer.echo(f"{name}: {printable(report.fixed[name])}")
+        for line in report.doubts[name]:
+            typer.echo(f"{name}: {printable(line)}")
     for what, count in report.lost.items():
         typer.echo(f"not kept, since {to} cannot hold them: {count} {what}")
     typer.echo(f"card: {report.card}")

@@ -17,7 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from vision_heads.data.card import Card, load_split
-from vision_heads.data.fixes import Fix, apply_fixes, overlooked, summary
+from vision_heads.data.fixes import Fix, apply_fixes, doubts, overlooked, summary
 from vision_heads.data.formats.base import parallel
 from vision_heads.data.formats.coco import AREA_KEY, AREA_NAMES, EULER_KEY
 from vision_heads.data.formats.voc import OTHER_NAME, REGION_NAME, name_index
@@ -51,6 +51,7 @@ class ConvertReport:
         ignored: areas kept, by split.
         lost: what the new format cannot hold: how many of what.
         fixed: what was broken and mended or left out, by split.
+        doubts: lines about what was written as it was, although it may be a mistake, by split.
     """
 
     card: Path
@@ -59,6 +60,7 @@ class ConvertReport:
     ignored: dict[str, int] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
     fixed: dict[str, str] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
 
 
 def convert(
@@ -118,6 +120,7 @@ def convert(
             _write_split(split, out, to, report, link=link, step=step)
             if fixes and (what := overlooked(split)):
                 report.fixed[split.split] = what
+            report.doubts[split.split] = doubts(split)
         text = _card_text(card, to, read)
         report.card.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -69,6 +69,17 @@ def overlooked(split: DataSplit) -> str:
     return "; ".join(said)
 
 
+def doubts(split: DataSplit) -> list[str]:
+    """Say in lines what of a split is used as it is, although it may be a mistake."""
+    said = []
+    if split.unlabelled:
+        said.append(f"{split.unlabelled} pictures have no label file and count as negatives")
+    usable = [problem for problem in split.problems if problem.kind not in REFUSED]
+    if usable:
+        said.append(f"used as they are: {summary(usable, 1)}; see: vh data check")
+    return said
+
+
 def apply_fixes(split: DataSplit, fixes: Collection[Fix]) -> DataSplit:
     """Make a split fit for training, or refuse it.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_heads.data.card import load_split
-from vision_heads.data.fixes import apply_fixes, overlooked
+from vision_heads.data.fixes import apply_fixes, doubts, overlooked
 from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError, explain_no_room
 from vision_heads.training.config import TrainConfig, make_config, read_settings
@@ -174,6 +174,7 @@ def join_parts(parts: Sequence[DataSplit]) -> DataSplit:
         samples=[sample for part in parts for sample in part.samples],
         problems=[problem for part in parts for problem in part.problems],
         terms="; ".join(dict.fromkeys(part.terms for part in parts if part.terms)),
+        unlabelled=sum(part.unlabelled for part in parts),
         emptied=sum(part.emptied for part in parts),
     )
 
@@ -219,7 +220,7 @@ def _announce(trainer: Trainer, train: dict[str, DataSplit], val: dict[str, Data
         if split.terms:
             say(f"  terms of {split.name}: {split.terms}")
         for each in (split, *([val[name]] if name in val else [])):
-            if what := overlooked(each):
+            for what in filter(None, [overlooked(each), *doubts(each)]):
                 say(f"  {each.split} of {each.name}: {what}")
     for number, batch in zip(range(2), trainer.loader.epoch(trainer.epoch), strict=False):
         names = {name: split.names for name, split in train.items()}
