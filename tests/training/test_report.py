@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,12 +15,16 @@ from tests.training.scenes import posed, square_split  # noqa: E402
 from tests.training.test_trainer import settings  # noqa: E402
 from vision_heads.data.sample import DataSplit  # noqa: E402
 from vision_heads.evaluation.protocols import score  # noqa: E402
-from vision_heads.evaluation.records import Found  # noqa: E402
+from vision_heads.evaluation.records import Found, class_map  # noqa: E402
+from vision_heads.evaluation.runner import Run  # noqa: E402
 from vision_heads.network import Network, save_network  # noqa: E402
+from vision_heads.results import Detections  # noqa: E402
 from vision_heads.spec import HeadSpec, InputSpec, ModelSpec  # noqa: E402
 from vision_heads.training import report  # noqa: E402
+from vision_heads.training.config import make_config  # noqa: E402
 from vision_heads.training.journal import Journal  # noqa: E402
 from vision_heads.training.validate import validate  # noqa: E402
+from vision_heads.training.worst import worst  # noqa: E402
 
 
 def _network(split: DataSplit) -> Network:
@@ -58,6 +63,28 @@ def test_validation_says_what_it_could_not_read(tmp_path: Path, capsys) -> None:
     said = capsys.readouterr().err
     assert "squares: 1 pictures cannot be read and count as empty: " in said
     assert str(split.samples[0].image) in said
+
+
+def test_the_worst_pictures_are_those_of_the_scoring(tmp_path: Path) -> None:
+    """Where names differed by case alone, every right result was drawn as invented and missed."""
+    split = square_split(tmp_path, 2)
+    found = [
+        Detections(s.boxes, np.ones(len(s.boxes), np.float32), s.labels, ("YELLOW", "Blue"), (0, 1))
+        for s in split.samples
+    ]
+    classes = class_map(found[0].names, split.names)
+    assert worst(split, Run(found, classes, ()), 0.5, 9) == []
+
+
+def test_poses_are_validated_as_vh_eval_does(tmp_path: Path) -> None:
+    """A head's and a data set's only class match for it whatever they are called."""
+    pytest.importorskip("faster_coco_eval")
+    split = posed(square_split(tmp_path, 1))
+    spec = HeadSpec(name="face", kind="headpose", classes=("person",), levels=(2, 3))
+    network = Network(ModelSpec(heads=(spec,), input=InputSpec(height=64, width=64))).eval()
+    config = make_config({"heads": {"face": {"kind": "headpose", "data": "x"}}}, "test")
+    figures = validate(network, {"face": split}, config, Journal(tmp_path, ["face"]))
+    assert "face/AP50" in figures
 
 
 def test_counts_are_whole_numbers_beside_percentages(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from vision_heads.errors import UserError  # noqa: E402
 from vision_heads.network import load_network  # noqa: E402
 from vision_heads.training.config import make_config  # noqa: E402
 from vision_heads.training.run import _announce, join_parts  # noqa: E402
+from vision_heads.training.validate import check_scorable  # noqa: E402
 
 QUICK = [
     "--imgsz", "64", "--batch", "4", "--workers", "0", "--amp", "off",
@@ -189,6 +190,31 @@ def test_a_head_without_any_label_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_validation_data_that_cannot_be_scored_is_refused_before_the_first_epoch(
+    tmp_path: Path,
+) -> None:
+    """The first validation said so, ten epochs later, and so did every --resume."""
+    card = coco_card(tmp_path, 2)
+    file = tmp_path / "val.json"
+    right = json.loads(file.read_text())
+    for change, message in (
+        (
+            {"categories": [{"id": 7, "name": "cat"}, {"id": 8, "name": "dog"}]},
+            "no class in common: the model finds yellow, blue; the data set has cat, dog",
+        ),
+        (
+            {"images": [], "annotations": []},
+            "holds no pictures; with val: '' the head is not validated",
+        ),
+    ):
+        file.write_text(json.dumps(right | change))
+        out = tmp_path / "run"
+        done = _vh("--head", f"a=detect:{card}", *QUICK, "--epochs", "1", "--out", str(out))
+        assert isinstance(done.exception, UserError), done.output
+        assert str(done.exception).startswith("heads.a.val: squares (val)")
+        assert message in str(done.exception) and not (out / "config.yaml").exists()
+
+
 def test_pictures_that_count_as_negatives_are_counted(tmp_path: Path) -> None:
     """A set of which half the label files were lost was trained on without a word."""
     said: list[str] = []
@@ -209,6 +235,23 @@ def test_pictures_that_count_as_negatives_are_counted(tmp_path: Path) -> None:
         f"({twice.file}: {twice.detail}); see: vh data check",
         f"  train of squares: 3 {negatives}",
     ]
+
+
+def test_classes_that_validation_cannot_compare_are_named(tmp_path: Path) -> None:
+    """They counted as missed, or were left out, without a word."""
+    train = {n: square_split(tmp_path / n, 1) for n in ("a", "b", "face")}
+    train["face"] = replace(train["face"], names=("head",), category_ids=(1,))
+    val = {
+        "a": replace(train["a"], names=("Yellow", "green")),
+        "b": replace(train["b"], names=("BLUE", "yellow")),
+        "face": replace(train["face"], names=("person",)),
+    }
+    heads = {n: {"data": "x"} for n in ("a", "b")} | {"face": {"kind": "headpose", "data": "x"}}
+    notes = check_scorable(make_config({"heads": heads}, "test"), train, val)
+    assert notes == {
+        "a": "1 of 2 classes match: the model cannot find green (scored as missed); "
+        "the data set lacks blue (left out)"
+    }
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ import cv2
 
 from vision_heads.data.sample import DataSplit
 from vision_heads.evaluation.plots import write_plots
-from vision_heads.evaluation.protocols import score
-from vision_heads.evaluation.runner import options_for, predict_split, said_unread
+from vision_heads.evaluation.protocols import protocol_of, score
+from vision_heads.evaluation.runner import describe, options_for, predict_split, said_unread
 from vision_heads.evaluation.scores import COUNTS, Scores
 from vision_heads.media.draw import contact_sheet
 from vision_heads.network import load_network
@@ -81,17 +81,20 @@ def _head_section(
     predictor: Predictor, name: str, split: DataSplit, protocol: str, out: Path
 ) -> list[str]:
     head = predictor.spec.head(name)
-    run = predict_split(predictor, split, options_for(protocol), head=head)
+    lone = protocol_of(protocol).lone_class
+    run = predict_split(predictor, split, options_for(protocol), head=head, lone=lone)
     scores = score(split, run.detections, protocol)
     folder = out / "plots" / name
     plots = write_plots(scores, folder)
     confidence = scores.curves.best_confidence
-    found = drawn(worst(split, run.detections, confidence, len(split.samples)), _WORST)
+    found = drawn(worst(split, run, confidence, len(split.samples)), _WORST)
+    uncompared = describe(run.classes, split.names)
     parts = [
         f"<h2>Head {html.escape(name)}</h2>",
         f"<p>{len(split.samples)} pictures of {html.escape(split.name)}, {split.split}, "
         f"protocol {protocol}; best F1 at confidence {confidence:.2f}.</p>",
         *([f"<p>{html.escape(said_unread(run))}</p>"] if run.unread else []),
+        *([f"<p>{html.escape(uncompared)}</p>"] if uncompared else []),
         _numbers(scores),
         *(_figure(plot.stem, plot) for plot in plots),
     ]

@@ -17,6 +17,7 @@ from vision_heads.training.config import TrainConfig, make_config, read_settings
 from vision_heads.training.describe import pose_note
 from vision_heads.training.seen import Seen, count_seen, write_seen
 from vision_heads.training.trainer import Trainer
+from vision_heads.training.validate import check_scorable
 
 _OWN = ("state", "weights", "tensorboard")
 """Folders of a run, which --overwrite empties."""
@@ -91,7 +92,10 @@ def start_run(flags: Flags) -> dict[str, float]:
     train = {name: join_parts(splits) for name, splits in parts.items()}
     _check_labelled(config, train)
     val = {n: read_parts(h.data[:1], h.val, config)[0] for n, h in config.heads.items() if h.val}
+    notes = check_scorable(config, train, val)
     trainer = Trainer(config, train, val, flags.out, flags.command, resume=flags.resume)
+    for name, note in notes.items():
+        trainer.journal.say(f"{name}: {val[name].name} ({val[name].split}): {note}")
     with explain_no_room(flags.out, _MAKE_ROOM):
         return _train(flags, trainer, parts, train, val)
 

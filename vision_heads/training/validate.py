@@ -6,13 +6,47 @@ from collections.abc import Mapping
 from copy import deepcopy
 
 from vision_heads.data.sample import DataSplit
-from vision_heads.evaluation.runner import options_for, predict_split, said_unread
+from vision_heads.errors import UserError, require
+from vision_heads.evaluation.protocols import protocol_of
+from vision_heads.evaluation.records import class_map
+from vision_heads.evaluation.runner import describe, options_for, predict_split, said_unread
 from vision_heads.heads.base import kind_of
 from vision_heads.network import Network
 from vision_heads.runtime.predictor import Predictor
 from vision_heads.torch_engine import TorchEngine
 from vision_heads.training.config import TrainConfig
 from vision_heads.training.journal import Journal
+
+
+def check_scorable(
+    config: TrainConfig, train: Mapping[str, DataSplit], val: Mapping[str, DataSplit]
+) -> dict[str, str]:
+    """Check that each head can be validated; the first validation is hours away.
+
+    Args:
+        config: of the run.
+        train: what each head learns; its classes are the head's.
+        val: what those heads are validated on that are.
+
+    Returns:
+        A line for each head of which some classes cannot be compared.
+
+    Raises:
+        UserError: a split holds no picture, or no class of its head; names the setting.
+    """
+    notes: dict[str, str] = {}
+    for name, split in val.items():
+        where = f"heads.{name}.val: {split.name} ({split.split})"
+        require(split.samples, f"{where} holds no pictures; with val: '' the head is not validated")
+        rules = protocol_of(config.protocol_of(name))
+        rules.check_ready()
+        try:
+            classes = class_map(train[name].names, split.names, lone=rules.lone_class)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        if note := describe(classes, split.names):
+            notes[name] = note
+    return notes
 
 
 def validate(
@@ -31,7 +65,8 @@ def validate(
         head = network.spec.head(name)
         journal.say(f"validate {name} on {len(split.samples)} pictures of {split.name}")
         protocol = config.protocol_of(name)
-        run = predict_split(predictor, split, options_for(protocol), head=head)
+        lone = protocol_of(protocol).lone_class
+        run = predict_split(predictor, split, options_for(protocol), head=head, lone=lone)
         if run.unread:
             journal.say(f"{name}: {said_unread(run)}")
         numbers = kind_of(head.kind).evaluate(split, run.detections, protocol)

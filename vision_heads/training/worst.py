@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError
+from vision_heads.evaluation.runner import Run
 from vision_heads.geometry.boxes import iou_matrix
 from vision_heads.media.draw import draw_boxes
 from vision_heads.media.images import read_image
@@ -76,16 +77,13 @@ def mistakes_of(sample: Sample, found: Detections, labels: NDArray[np.int64]) ->
     return Mistakes(sample, sample.boxes[free], found.xyxy[~hit & ~excused], found.xyxy[hit])
 
 
-def worst(
-    split: DataSplit, detections: Sequence[Detections], confidence: float, most: int
-) -> list[Mistakes]:
+def worst(split: DataSplit, run: Run, confidence: float, most: int) -> list[Mistakes]:
     """Return the pictures with the lowest F1, the ones with more mistakes first among equals."""
-    index = {name: place for place, name in enumerate(split.names)}
     every = []
-    for sample, found in zip(split.samples, detections, strict=True):
+    for sample, found in zip(split.samples, run.detections, strict=True):
         sure = found[found.score >= confidence]
-        labels = np.array([index.get(sure.names[c], -1) for c in sure.class_id], np.int64)
-        every.append(mistakes_of(sample, sure, labels))
+        # Classes match as in scoring: "Car" of the head may be "car" of these labels.
+        every.append(mistakes_of(sample, sure, run.classes.index[sure.class_id]))
     return sorted((m for m in every if m.count), key=lambda m: (m.f1, -m.count))[:most]
 
 
