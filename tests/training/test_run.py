@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +24,7 @@ from vision_heads.data.sample import Problem  # noqa: E402
 from vision_heads.errors import UserError  # noqa: E402
 from vision_heads.network import load_network  # noqa: E402
 from vision_heads.training.config import make_config  # noqa: E402
-from vision_heads.training.run import _announce, join_parts  # noqa: E402
+from vision_heads.training.run import _announce, _empty, join_parts  # noqa: E402
 from vision_heads.training.validate import check_scorable  # noqa: E402
 
 QUICK = [
@@ -151,6 +152,31 @@ def test_folders_that_no_run_has_made_are_left_alone(tmp_path: Path) -> None:
         assert (tmp_path / "weights" / "mine.safetensors").read_text() == "kept"
 
 
+def test_a_runs_folders_may_be_links(tmp_path: Path) -> None:
+    """Links to a larger disk were a traceback, and a linked state was left for --resume."""
+    out, disk = tmp_path / "run", tmp_path / "disk"
+    out.mkdir()
+    for name in ("state", "weights"):
+        (disk / name / "old").mkdir(parents=True)
+        (disk / name / "old.safetensors").write_text("old")
+        (out / name).symlink_to(disk / name)
+    _empty(out)
+    assert (out / "weights").is_symlink() and not list((disk / "weights").iterdir())
+    assert (out / "state").is_symlink() and not list((disk / "state").iterdir())
+
+
+def test_a_state_that_cannot_be_removed_is_refused(tmp_path: Path, monkeypatch) -> None:
+    """It stayed without a word, and the next --resume would have gone on from it."""
+    (tmp_path / "state" / "000000007").mkdir(parents=True)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(UserError, match=r"state/000000007: cannot be removed"):
+        _empty(tmp_path)
+
+
 def test_resume_and_overwrite_contradict_each_other(tmp_path: Path) -> None:
     files = _old_run(tmp_path)
     done = _vh("--resume", "--overwrite", "--out", str(tmp_path))
@@ -172,10 +198,12 @@ def test_a_full_disk_is_a_message_and_other_faults_are_not(tmp_path: Path, monke
         def fail(*_: object, error: OSError = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(run, "Trainer", lambda *_, **__: SimpleNamespace())
-        monkeypatch.setattr(run, "_train", fail)
-        with pytest.raises(kind, match=message.replace("run:", f"run-{number}:")):
-            run.start_run(run.Flags(None, {"heads": {"a": {"data": "x"}}}, out, ""))
+        for make, train in ((lambda *_, **__: SimpleNamespace(), fail), (fail, None)):
+            shutil.rmtree(out, ignore_errors=True)
+            monkeypatch.setattr(run, "Trainer", make)
+            monkeypatch.setattr(run, "_train", train)
+            with pytest.raises(kind, match=message.replace("run:", f"run-{number}:")):
+                run.start_run(run.Flags(None, {"heads": {"a": {"data": "x"}}}, out, ""))
 
 
 def test_a_head_without_any_label_is_refused(tmp_path: Path) -> None:

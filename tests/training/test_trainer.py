@@ -82,7 +82,7 @@ def test_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
 
 def test_resume_without_a_state(tmp_path: Path) -> None:
     train = square_split(tmp_path / "train", 8)
-    with pytest.raises(UserError, match="no state to resume from"):
+    with pytest.raises(UserError, match="no state to resume from; --overwrite starts anew"):
         Trainer(settings(), {"squares": train}, {}, tmp_path / "run", resume=True)
 
 
@@ -126,7 +126,7 @@ def test_a_state_of_the_same_step_stays_until_the_new_one_is_there(tmp_path, mon
     assert done.index("rename") >= 4 and done[-1] == "sync"
 
 
-def test_a_run_is_resumed_on_its_own_data_alone(tmp_path: Path) -> None:
+def test_a_run_is_resumed_on_its_own_data_alone(tmp_path: Path, capsys) -> None:
     train = square_split(tmp_path / "train", 4)
     out, config = tmp_path / "run", settings(epochs=1)
     Trainer(config, {"squares": train}, {}, out).run()
@@ -136,7 +136,15 @@ def test_a_run_is_resumed_on_its_own_data_alone(tmp_path: Path) -> None:
     fewer = replace(train, samples=train.samples[:3])
     with pytest.raises(UserError, match=r"heads.squares.data: pictures 4 when .* 3 now"):
         Trainer(config, {"squares": fewer}, {}, out, resume=True)
+    capsys.readouterr()
     Trainer(config, {"squares": train}, {}, out, resume=True)
+    assert "others than before" not in capsys.readouterr().err
+    moved = replace(train.samples[0], boxes=train.samples[0].boxes + 1)
+    other = replace(train, samples=[moved, *train.samples[1:]])
+    Trainer(config, {"squares": other}, {}, out, resume=True)
+    assert "squares: pictures or labels to learn from are others than before\n" in (
+        capsys.readouterr().err
+    )
     edited = settings(epochs=1, loss_weighting="uncertainty")
     with pytest.raises(UserError, match="does not fit this run's settings") as caught:
         Trainer(edited, {"squares": train}, {}, out, resume=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,10 @@ def start_run(flags: Flags) -> dict[str, float]:
     _check_labelled(config, train)
     val = {n: read_parts(h.data[:1], h.val, config)[0] for n, h in config.heads.items() if h.val}
     notes = check_scorable(config, train, val)
-    trainer = Trainer(config, train, val, flags.out, flags.command, resume=flags.resume)
-    for name, note in notes.items():
-        trainer.journal.say(f"{name}: {val[name].name} ({val[name].split}): {note}")
-    with explain_no_room(flags.out, _MAKE_ROOM):
+    with explain_no_room(flags.out, _MAKE_ROOM):  # a resumed run writes at once
+        trainer = Trainer(config, train, val, flags.out, flags.command, resume=flags.resume)
+        for name, note in notes.items():
+            trainer.journal.say(f"{name}: {val[name].name} ({val[name].split}): {note}")
         return _train(flags, trainer, parts, train, val)
 
 
@@ -149,10 +150,24 @@ def _weights_read(config: TrainConfig) -> dict[str, str]:
 
 
 def _empty(out: Path) -> None:
-    """Remove what a run before has left; only when nothing can stop the new one from beginning."""
-    for name in _OWN:
-        shutil.rmtree(out / name, ignore_errors=True)
-    (out / "weights").mkdir()
+    """Remove what a run before has left; only when nothing can stop the new one from beginning.
+
+    The folders stay: they may be links to another disk.
+
+    Raises:
+        UserError: something cannot be removed. The next --resume might go on from an old state.
+    """
+    for folder in (out / name for name in _OWN):
+        for old in folder.iterdir() if folder.is_dir() else ():
+            with suppress(OSError):
+                if old.is_dir() and not old.is_symlink():
+                    shutil.rmtree(old)
+                else:
+                    old.unlink()
+        left = sorted(folder.iterdir()) if folder.is_dir() and folder.name != "tensorboard" else []
+        if left:
+            raise UserError(f"{left[0]}: cannot be removed; remove it, or use another --out")
+    (out / "weights").mkdir(exist_ok=True)
 
 
 def read_parts(cards: Sequence[str], split: str, config: TrainConfig) -> list[DataSplit]:

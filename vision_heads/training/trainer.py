@@ -24,6 +24,7 @@ from vision_heads.training.describe import build_spec
 from vision_heads.training.devices import make_accelerator
 from vision_heads.training.distillation import Teachers
 from vision_heads.training.explain import explain_lone_values, explain_out_of_memory
+from vision_heads.training.fingerprint import changed, fingerprints
 from vision_heads.training.freezing import Freezing, settle
 from vision_heads.training.init import initialise
 from vision_heads.training.journal import Journal
@@ -65,6 +66,7 @@ class Trainer:
         resume: bool = False,
     ) -> None:
         self.config, self.train_splits, self.val_splits, self.out = config, train, val, out
+        self.fingerprints = fingerprints(train, val)
         self.accelerator = make_accelerator(config.device, config.amp)
         self.main = self.accelerator.is_main_process
         torch.manual_seed(config.seed)
@@ -146,7 +148,7 @@ class Trainer:
     def _restore(self) -> None:
         state = latest_state(self.out / "state")
         if state is None:
-            raise UserError(f"{self.out}: no state to resume from; start without --resume")
+            raise UserError(f"{self.out}: no state to resume from; --overwrite starts anew")
         check_data(state, self._data())
         extra = load_state(state, self.network, self.ema, self.optimizer)
         if self.growth:
@@ -162,6 +164,8 @@ class Trainer:
         self.journal.say(f"resume at epoch {self.epoch + 1}, batch {self.step_in_epoch + 1}")
         if changes := edited(extra.get("settings"), self.config.model_dump(mode="json")):
             self.journal.say(f"settings edited since it stopped: {changes}")
+        for change in changed(extra.get("fingerprints", {}), self.fingerprints):
+            self.journal.say(change)
 
     def _data(self) -> dict[str, dict[str, Any]]:
         """Return by head what a resumed run must find again."""
@@ -364,6 +368,7 @@ class Trainer:
             "weighting": self.weighting.to_dict(),
             "freezing": self.freezing.to_dict(),
             "data": self._data(),
+            "fingerprints": self.fingerprints,
             "settings": self.config.model_dump(mode="json"),
         }
         state = self.out / "state"
