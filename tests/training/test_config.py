@@ -45,6 +45,13 @@ def test_resolved_config_reads_back_equal(tmp_path: Path) -> None:
     assert make_config(read_settings(file), str(file)) == config
 
 
+def test_a_bare_off_is_a_precision(tmp_path: Path) -> None:
+    """YAML reads it as false, and the message asked for 'off'."""
+    file = tmp_path / "run.yaml"
+    file.write_text("amp: off\nheads: {aerial: {data: visdrone}}\n")
+    assert make_config(read_settings(file), str(file)).amp == "off"
+
+
 @pytest.mark.parametrize(
     "text", ["- a\n- b\n", "heads: [", "", "a: 2026-13-45", "[" * 600 + "]" * 600]
 )

@@ -211,6 +211,11 @@ class TrainConfig(_Strict):
     keep_half: bool = True
     terms: dict[str, str] = {}
 
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare off as false
+
     @field_validator("imgsz", mode="before")
     @classmethod
     def _both_sides(cls, value: Any) -> Any:
