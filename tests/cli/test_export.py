@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +40,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def run(*words: str) -> Result:
-    done = CliRunner().invoke(app, ["export", *QUICK, *map(str, words)], env={"COLUMNS": "200"})
+def run(*words: str, quick: Sequence[str] = QUICK) -> Result:
+    done = CliRunner().invoke(app, ["export", *quick, *map(str, words)], env={"COLUMNS": "200"})
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done
@@ -244,7 +245,9 @@ def test_mistakes_about_formats_are_named(lively_weights, tmp_path, monkeypatch,
 def test_an_engine_of_an_exported_file_takes_no_options_of_weights(tmp_path):
     """They would be dropped: the file is as it is."""
     with pytest.raises(UserError, match=r"--imgsz, --nms: not for an engine of .*m\.onnx"):
-        run(tmp_path / "m.onnx", "-f", "engine", "--nms", "--imgsz", "64")
+        run(tmp_path / "m.onnx", "-f", "engine", "--nms", "--imgsz", "64", quick=())
+    with pytest.raises(UserError, match=r"--threads: not for an engine of"):
+        run(tmp_path / "m.onnx", "-f", "engine", "--threads", "1", quick=())
 
 
 @pytest.mark.parametrize(
@@ -268,7 +271,7 @@ def test_options_that_would_do_nothing_are_refused(weights, tmp_path, words, mes
 def test_an_engine_of_a_file_of_fixed_batch_takes_no_dynamic_batch(repository):
     file = repository / "weights" / "aerial-n.onnx"
     with pytest.raises(UserError, match=r"--dynamic-batch: .*n\.onnx takes 1 pictures a call"):
-        run(file, "-f", "engine", "--dynamic-batch")
+        run(file, "-f", "engine", "--dynamic-batch", quick=())
 
 
 def test_what_int8_has_to_say_is_said_without_the_gate_too(tmp_path, capsys):
