@@ -48,7 +48,7 @@ from vision_heads.training.init import initialise
 from vision_heads.training.optimizer import Ema, make_optimizer
 from vision_heads.training.run import join_parts, read_parts
 
-SIZES = {32: (0.3, 8, 5), 64: (0.55, 4, 7), 128: (0.15, 2, 7)}
+SIZES = {32: (0.3, 8, 5), 64: (0.6, 4, 7), 128: (0.1, 2, 7)}
 """Side of crops in network pixels: share of the steps, crops in a row of a picture, pictures."""
 FACES = 0.12
 """Share of the crops that are real faces."""
