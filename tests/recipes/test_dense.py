@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from tools.recipes import dense_crops, dense_heads  # noqa: E402
 from tools.recipes.dense_warp import Crops, Move, moved, tiled, untiled  # noqa: E402
+from vision_heads._ultralytics import Conv  # noqa: E402
 from vision_heads.data.synthetic import synthetic_split  # noqa: E402
 from vision_heads.data.synthetic.head_looks import draw_look  # noqa: E402
 from vision_heads.data.synthetic.heads import render_people  # noqa: E402
@@ -115,3 +116,15 @@ def test_a_short_run_writes_weights_that_can_be_run(tmp_path, monkeypatch):
     for name, value in made.state_dict().items():
         if "running_mean" in name:
             assert torch.equal(value, start.state_dict()[name])
+
+
+def test_a_norm_within_its_convolution_is_the_same_function():
+    torch.manual_seed(0)
+    module = Conv(3, 8, 3, 2)
+    with torch.no_grad():
+        for values in (module.bn.weight, module.bn.bias, module.bn.running_mean):
+            values.uniform_(0.5, 2)
+        module.bn.running_var.uniform_(0.5, 2)
+    images = torch.rand(2, 3, 16, 16)
+    apart = module.eval()(images)
+    torch.testing.assert_close(dense_heads.still(module, images), apart, rtol=1e-4, atol=1e-5)
