@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 # Threads that spin while they wait make tests many times slower on a machine that does other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# uvicorn's settings of logging close every handler there is, and absl's (of tensorboard) closes the
+# stderr that it was imported with: here the file into which pytest captures.
+with contextlib.suppress(ImportError):
+    from absl import logging as absl_logging
+
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 # No time limit an example: on a busy machine it fails tests that are right.
 settings.register_profile("vision_heads", deadline=None)
