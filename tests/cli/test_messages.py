@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -17,28 +18,35 @@ TOO_LONG = OSError(errno.ENAMETOOLONG, "File name too long", "aaa.onnx")
 main = importlib.import_module("vision_heads.cli.main")
 
 
-@pytest.fixture
-def closed(monkeypatch):
-    """Put terminals that were closed in the place of stdout and stderr."""
+@contextlib.contextmanager
+def closed_terminals():
+    """Put terminals that were closed in the place of stdout and stderr.
+
+    No fixture: pytest puts its own files there again between a test's set-up and the test.
+    """
     pty = pytest.importorskip("pty")
-    opened = []
-    for name in ("stdout", "stderr"):
+    before, opened = (sys.stdout, sys.stderr), []
+    for _ in before:
         master, slave = pty.openpty()
         os.close(master)
         opened.append(os.fdopen(slave, "w"))
-        monkeypatch.setattr(sys, name, opened[-1])
-    yield
-    for file in opened:  # what could not be written would be tried again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
-        file.close()
+    sys.stdout, sys.stderr = opened
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for file in opened:  # what could not be written would be tried again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+            file.close()
 
 
-def test_a_closed_terminal_ends_nothing(closed):
-    with messages.printing():
-        typer.echo("counts of a run")
-    typer.echo("more")
-    messages.say("a line")
-    sys.stdout.flush()
+def test_a_closed_terminal_ends_nothing():
+    with closed_terminals():
+        with messages.printing():
+            typer.echo("counts of a run")
+        typer.echo("more")
+        messages.say("a line")
+        sys.stdout.flush()
 
 
 def test_other_errors_of_stdout_are_told():
@@ -50,11 +58,11 @@ def test_other_errors_of_stdout_are_told():
     ("error", "code"),
     [(UserError("a: gone"), 2), (MemoryError(), 2), (TOO_LONG, 2), (KeyboardInterrupt(), 130)],
 )
-def test_the_exit_code_does_not_depend_on_a_terminal(closed, monkeypatch, error, code):
+def test_the_exit_code_does_not_depend_on_a_terminal(monkeypatch, error, code):
     def fail():
         raise error
 
     monkeypatch.setattr(main, "app", fail)
-    with pytest.raises(SystemExit) as ended:
+    with closed_terminals(), pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == code
