@@ -80,7 +80,8 @@ def test_every_layer_runs_in_int8_and_the_heads_last_ones_in_float(source, quant
     found = kernels(quantized, tmp_path)
     assert len(found["QLinearConv"]) == len(graph.layers()) > 60
     assert len(found["QLinearSigmoid"]) == len(found["QLinearMul"]) > 50
-    # 5 levels: box and rotation branches are convolutions, class branches matrix products.
+    # Convolutions: 5 box branches, projected for the chosen cells alone, and 2 rotation branches,
+    # whose neighbours have a say. Class branches are matrix products.
     assert len(found["Conv"]) == 5 + 2
     assert len(found["Gemm"]) == 5
     assert "Resize" not in found and "QuickGelu" not in found

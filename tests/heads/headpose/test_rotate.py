@@ -13,6 +13,7 @@ from vision_heads.geometry.rotations import from_euler, to_euler, wrap  # noqa: 
 from vision_heads.heads.headpose.rotate import (  # noqa: E402
     EULER_RANGE,
     angles_error,
+    averaged_columns,
     columns_error,
     euler_error,
     from_columns,
@@ -47,6 +48,26 @@ def test_columns_of_any_kind_become_a_rotation(values) -> None:
 def test_columns_of_a_rotation_give_it_back() -> None:
     rotation = _about([1, 2, -0.5], 2.5).float()
     torch.testing.assert_close(from_columns(torch.cat((rotation[:, 0], rotation[:, 1]))), rotation)
+
+
+def test_a_cell_between_two_of_the_same_head_gets_the_turn_between_theirs() -> None:
+    turns = from_euler(np.array([(0.0, yaw, 0.0) for yaw in (170.0, 178.0, -174.0)]))
+    columns = torch.from_numpy(turns[..., :2].swapaxes(1, 2).reshape(3, 6)).float()
+    row = columns.T.reshape(1, 6, 1, 3)
+    even = from_columns(averaged_columns(row, torch.full((1, 1, 1, 3), 0.9)).flatten(2).mT)[0]
+    torch.testing.assert_close(even[1], torch.from_numpy(turns[1]).float(), atol=1e-5, rtol=0)
+    # A cell beside the head has next to no say.
+    scores = torch.tensor([0.9, 0.9, 0.0]).view(1, 1, 1, 3)
+    found = from_columns(averaged_columns(row, scores).flatten(2).mT)[0]
+    middle = from_euler(np.array([0.0, 174.0, 0.0]))
+    angle = geodesic(found[1], torch.from_numpy(middle).float())
+    assert float(angle) < np.radians(0.1)
+
+
+def test_cells_that_nothing_suits_still_have_a_rotation() -> None:
+    values = torch.tensor([1.0, 0, 0, 0, 1, 0]).view(1, 6, 1, 1)
+    found = from_columns(averaged_columns(values, torch.zeros(1, 1, 1, 1)).flatten(2).mT)
+    torch.testing.assert_close(found[0, 0], torch.eye(3))
 
 
 def test_columns_are_pulled_to_length_one_and_the_angle_cannot_do_that() -> None:

@@ -113,8 +113,12 @@ class DetectHead(nn.Module):
 
     def choose(self, raw: Mapping[str, Tensor], candidates: int) -> Tensor:
         """Return the cells (B, K) of the best class scores, best first."""
-        best = self._cells(raw, "scores").float().amax(1)
+        best = self.best_scores(raw)
         return best.topk(min(candidates, best.shape[1]), dim=1).indices
+
+    def best_scores(self, raw: Mapping[str, Tensor]) -> Tensor:
+        """Return the logits (B, cells) of each cell's best class, level after level."""
+        return self._cells(raw, "scores").float().amax(1)
 
     def take(self, raw: Mapping[str, Tensor], name: str, chosen: Tensor) -> Tensor:
         """Return prediction `name` of the chosen cells (B, K) as FP32 (B, K, C)."""

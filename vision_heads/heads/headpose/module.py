@@ -13,7 +13,7 @@ from vision_heads.heads.detect.options import options_of
 from vision_heads.heads.headpose.distil import distil_rotation
 from vision_heads.heads.headpose.loss import HeadPoseLoss
 from vision_heads.heads.headpose.options import HeadPoseOptions
-from vision_heads.heads.headpose.rotate import from_columns, from_euler_shares
+from vision_heads.heads.headpose.rotate import averaged_columns, from_columns, from_euler_shares
 from vision_heads.spec import HeadSpec
 
 FRONTAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -71,14 +71,29 @@ class HeadPoseHead(DetectHead):
     def export(self, raw: Mapping[str, Tensor], candidates: int) -> dict[str, Tensor]:
         """Choose candidates by score, then decode the boxes and rotations of those alone.
 
+        What a cell says of a rotation in 6D is averaged with its neighbours' first: they see the
+        same head from other places (docs/decisions.md has the figures).
+
         Returns:
             A detect head's "boxes" and "scores", and "rotation" (B, K, 3, 3), orthonormal, FP32.
         """
         chosen = self.choose(raw, candidates)
         out = self.decode_chosen(raw, chosen)
-        values = self.take(raw, "rotation", chosen)
         if self.representation == "6d":
-            out["rotation"] = from_columns(values)
+            out["rotation"] = from_columns(self.take(self._averaged(raw), "rotation", chosen))
         else:
-            out["rotation"] = from_euler_shares(values.sigmoid())
+            shares = self.take(raw, "rotation", chosen).sigmoid()
+            out["rotation"] = from_euler_shares(shares)
         return out
+
+    def _averaged(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # From all levels' scores at once, as they are there to choose by.
+        scores, start = self.best_scores(raw).sigmoid(), 0
+        averaged = {}
+        for level in self.levels:
+            values = raw[f"rotation/{level}"]
+            height, width = values.shape[2:]
+            own = scores[:, start : start + height * width].reshape(-1, 1, height, width)
+            averaged[f"rotation/{level}"] = averaged_columns(values, own)
+            start += height * width
+        return averaged

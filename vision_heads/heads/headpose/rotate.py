@@ -12,6 +12,9 @@ _SMALL = 1e-6
 _FLAT = 1e-3
 """Radians about 0 and 180 degrees in which the geodesic distance is rounded off."""
 
+_LEAST_WEIGHT = 0.01
+"""Of a cell that no class suits: where all are such, the sum must not vanish."""
+
 _PROFILE = 0.05
 """Cosine of yaw below which errors of pitch and roll flatten out, as they hardly mean a thing."""
 
@@ -30,6 +33,22 @@ def from_columns(values: Tensor) -> Tensor:
     second = functional.normalize(_without(values[..., 3:], first), dim=-1, eps=_SMALL)
     second = functional.normalize(_without(second, first), dim=-1, eps=_SMALL)
     return torch.stack((first, second, cross(first, second)), -1)
+
+
+def averaged_columns(values: Tensor, scores: Tensor) -> Tensor:
+    """Sum the columns of each cell and the eight around it, weighted by score.
+
+    Made orthonormal, a weighted sum of rotations' columns is near their chordal mean (Hartley et
+    al., "Rotation Averaging", 2013). Cells beside the head weigh next to nothing by their scores.
+
+    Args:
+        values: columns (B, 6, H, W).
+        scores: probabilities (B, 1, H, W), of the best class.
+
+    Returns:
+        (B, 6, H, W); their lengths mean nothing.
+    """
+    return functional.avg_pool2d(values * (scores + _LEAST_WEIGHT), 3, stride=1, padding=1)
 
 
 def columns_error(values: Tensor, wanted: Tensor) -> Tensor:
