@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -158,41 +159,19 @@ def evaluate(
     provider: opt.Provider = None,
 ) -> None:
     """Score a model, or any program's results, against a data set."""
+    given = opt.by_option(locals(), model="a model", json_file="--json")
     from rich.console import Console  # noqa: PLC0415
 
     from vision_heads.cli.eval_heads import Files, Wanted, by_head, evaluate_heads  # noqa: PLC0415
     from vision_heads.cli.eval_mot import check_options, evaluate_mot  # noqa: PLC0415
     from vision_heads.evaluation.predictions import read_sizes  # noqa: PLC0415
 
-    pictures = {
-        "a model": model,
-        "--data": data,
-        "--split": split,
-        "--head": head,
-        "--sizes": sizes,
-        "--plots": plots,
-        "--save-predictions": save_predictions,
-        "--conf": conf,
-        "--iou": iou,
-        "--max-det": max_det,
-        "--pose-conf": pose_conf,
-        "--threads": threads,
-        "--provider": provider,
-    }
-    if check_options(protocol or (), pictures):
+    if check_options(given):
         require_apart({"--json": json_file}, (predictions, truth))
         require_writable("--json", json_file)
         evaluate_mot(predictions, truth, classes, json_file, Console(stderr=True))
         return
-    for option, value in (("--truth", truth), ("--classes", classes)):
-        require(value is None, f"{option} goes with --protocol mot")
-    require(data, "give --data CARD")
-    if (model is None) == (predictions is None):
-        raise UserError("give either a model or --predictions PATH")
-    if model is None:
-        for option in ("--head", "--conf", "--iou", "--max-det", "--threads", "--provider"):
-            given = pictures[option]
-            require(given is None, f"{option} goes with a model: results are scored as they are")
+    _require_one_source(given)
     wanted = Wanted(
         by_head("--data", data or ()),
         by_head("--split", split or ()),
@@ -221,6 +200,19 @@ def evaluate(
     if head is not None:
         raise UserError("--head goes with --data CARD; --data HEAD=CARD names its head")
     evaluate_heads(_open(model, threads, provider, notes), model, wanted, notes)
+
+
+def _require_one_source(given: Mapping[str, Any]) -> None:
+    """Refuse options that do not go together, where pictures are scored."""
+    for option in ("--truth", "--classes"):
+        require(given[option] is None, f"{option} goes with --protocol mot")
+    require(given["--data"], "give --data CARD")
+    if (given["a model"] is None) == (given["--predictions"] is None):
+        raise UserError("give either a model or --predictions PATH")
+    if given["a model"] is None:
+        for option in ("--head", "--conf", "--iou", "--max-det", "--threads", "--provider"):
+            free = given[option] is None
+            require(free, f"{option} goes with a model: results are scored as they are")
 
 
 def _open(model: str, threads: int | None, provider: str | None, notes: Console) -> Predictor:

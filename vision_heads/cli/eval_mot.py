@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vision_heads.cli.eval_notes import note, show, write_json
 from vision_heads.errors import UserError, require
@@ -18,26 +18,27 @@ if TYPE_CHECKING:
 
 MOT = "mot"
 """Name of the protocol."""
+OWN_OPTIONS = ("--protocol", "--predictions", "--truth", "--classes", "--json")
 
 _SHOWN = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "Frag", "MT", "ML", "FP", "FN")
 
 
-def check_options(protocol: Sequence[str], misplaced: Mapping[str, object]) -> bool:
+def check_options(given: Mapping[str, Any]) -> bool:
     """Say whether tracks are to be scored.
 
     Args:
-        protocol: what `--protocol` was given.
-        misplaced: values of options that do not go with tracks, by option.
+        given: values of all options of `vh eval`, by option; None where one was not given.
 
     Raises:
         UserError: options are mixed that do not go together.
     """
+    protocol = given["--protocol"] or ()
     if MOT not in protocol:
         return False
     require(len(protocol) == 1, "--protocol mot: scores tracks only, give no other protocol")
-    for option, value in misplaced.items():
+    for option, value in given.items():
         require(
-            value is None,
+            value is None or option in OWN_OPTIONS,
             f"{option} does not go with --protocol mot: it takes --predictions and --truth",
         )
     return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vision_heads.cli.options import by_option
 from vision_heads.cli.places import stdout_is_for
 from vision_heads.errors import explain_no_room
 
@@ -232,6 +233,7 @@ def export(
     ] = None,
 ) -> None:
     """See EXAMPLES."""
+    given = by_option(locals(), json_file="--json")
     from vision_heads.cli import export_engine  # noqa: PLC0415
     from vision_heads.cli import export_options as options  # noqa: PLC0415
     from vision_heads.cli import export_run as run  # noqa: PLC0415
@@ -241,38 +243,8 @@ def export(
 
     formats = parse_formats(format or ["onnx"])
     options.check_values(calib_method, threads, pictures, data, json_file)
-    given = {
-        "--heads": heads,
-        "--imgsz": imgsz,
-        "--candidates": candidates,
-        "--nms": nms,
-        "--conf": conf,
-        "--iou": iou,
-        "--max-det": max_det,
-        "--pictures": pictures,
-        "--data": data,
-        "--split": split,
-        "--max-drop": max_drop,
-        "--max-mae-rise": max_mae_rise,
-        "--calib-data": calib_data,
-        "--calib-split": calib_split,
-        "--calib-cache": calib_cache,
-        "--exclude": exclude,
-        "--sensitivity": sensitivity,
-        "--workspace": workspace,
-        "--dla": dla,
-        "--timing-cache": timing_cache,
-        "--threads": threads,
-        "--json": json_file,
-    }
     options.refuse_idle(given, formats, nms=nms, gate=gate, data=data, precision=precision)
-    settings = {
-        "workspace_mib": workspace,
-        "dla": dla,
-        "timing_cache": timing_cache,
-        "calibration_cache": calib_cache,
-    }
-    settings = {name: value for name, value in settings.items() if value is not None}
+    settings = options.engine_settings(workspace, dla, timing_cache, calib_cache)
     if formats == ("engine",) and Path(model).suffix == ".onnx":
         options.refuse_of_weights(given, model)
         export_engine.build(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vision_heads.errors import UserError, require
 
@@ -92,6 +92,19 @@ def refuse_of_weights(given: Given, model: str) -> None:
     """Refuse options that an engine of an ONNX file has no use for."""
     idle = ", ".join(_given(given, OF_WEIGHTS))
     require(not idle, f"{idle}: not for an engine of {model}, only for one of weights")
+
+
+def engine_settings(
+    workspace: int | None, dla: int | None, timing_cache: Path | None, calib_cache: Path | None
+) -> dict[str, Any]:
+    """Return the given ones of these options by their names in `EngineOptions`."""
+    settings = {
+        "workspace_mib": workspace,
+        "dla": dla,
+        "timing_cache": timing_cache,
+        "calibration_cache": calib_cache,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def make_nms(conf: float | None, iou: float | None, max_det: int | None) -> NmsSpec:

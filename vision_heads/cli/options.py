@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -54,3 +55,16 @@ Resume = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")
 ]
+
+
+def by_option(arguments: Mapping[str, Any], **named: str) -> dict[str, Any]:
+    """Return a command's values by the option that gives them, in their order.
+
+    Args:
+        arguments: the command's `locals()`, before it has any but its arguments. A list of options
+            written out would miss the next one that is added.
+        named: what arguments are called that have another name than their option, or none.
+    """
+    return {
+        named.get(name, f"--{name.replace('_', '-')}"): value for name, value in arguments.items()
+    }
