@@ -50,6 +50,19 @@ def test_iou_of_known_boxes():
     np.testing.assert_allclose(bx.iou_matrix(a, b)[0], [1 / 3, 1, 0, 0.25])
 
 
+def test_boxes_beside_each_other_share_nothing():
+    a = np.array([[0, 0, 10, 10]], np.float32)
+    beside, below = [20, 0, 30, 10], [0, 20, 10, 30]
+    assert bx.iou_matrix(a, np.array([beside, below], np.float32)).tolist() == [[0, 0]]
+
+
+def test_boxes_may_be_smaller_than_a_pixel():
+    """As those are that are given in shares of a picture."""
+    a = np.array([[0.1, 0.1, 0.3, 0.3]])
+    b = np.array([[0.1, 0.1, 0.3, 0.2], [0.1, 0.1, 0.3, 0.3], [0.5, 0.5, 0.6, 0.6]])
+    np.testing.assert_allclose(bx.iou_matrix(a, b), [[0.5, 1, 0]], atol=1e-12)
+
+
 @given(boxes_in(width=2000, height=2000))
 def test_clip_stays_inside_and_leaves_the_inside_alone(boxes):
     before = boxes.copy()

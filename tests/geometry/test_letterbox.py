@@ -31,6 +31,10 @@ def test_resized_picture_fills_one_side_and_stays_inside(
     bottom = network_height - fit.top - fit.resized_height
     assert 0 <= right - fit.left <= 1
     assert 0 <= bottom - fit.top <= 1
+    # The shape is kept but for the rounding to whole pixels, and for the one pixel at least.
+    exact = min(network_width / width, network_height / height)
+    assert abs(fit.resized_width - max(width * exact, 1)) <= 0.5
+    assert abs(fit.resized_height - max(height * exact, 1)) <= 0.5
     whole = fit.to_network(np.array([[0, 0, width, height]], np.float32))[0]
     np.testing.assert_allclose(
         whole,
@@ -74,6 +78,8 @@ def test_to_original_clips_only_when_asked():
     outside = np.array([[-10, -10, 700, 700]], np.float32)
     np.testing.assert_array_equal(fit.to_original(outside)[0], [0, 0, 100, 50])
     assert fit.to_original(outside, clip=False)[0, 2] > 100
+    assert fit.to_original(outside.astype(float)).dtype == np.float32
+    assert fit.to_network(outside.astype(float)).dtype == np.float32
 
 
 def test_a_picture_of_the_right_size_is_copied_not_shared():

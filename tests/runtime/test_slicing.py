@@ -155,6 +155,38 @@ def test_nmm_grows_the_box_and_nms_does_not():
     assert merge(found, Slicing(merge="nmm"))[1].tolist() == [[0, 0, 60, 50]]
 
 
+def test_results_come_best_first():
+    corners = np.arange(5)[:, None] * 100.0
+    boxes = np.concatenate([corners, corners, corners + 50, corners + 50], 1).astype(np.float32)
+    scores = np.array([0.3, 0.9, 0.5, 0.9, 0.4], np.float32)
+    apart = TileBoxes(boxes, scores, np.zeros(5, int), np.arange(5), np.zeros((5, 4), bool))
+    index, found, best = merge(apart, Slicing())
+    assert index.tolist() == [1, 3, 2, 4, 0]  # equal ones as they were given
+    np.testing.assert_array_equal(found, boxes[index])
+    np.testing.assert_array_equal(best, scores[index])
+
+
+@pytest.mark.parametrize(("shared", "left"), [(50, 2), (51, 1)])
+def test_boxes_of_two_tiles_are_one_object_above_the_threshold(shared, left):
+    boxes = np.array([[0, 0, 100, 10], [100 - shared, 0, 200 - shared, 10]], np.float32)
+    two = TileBoxes(boxes, boxes[:, 0], np.zeros(2, int), np.arange(2), np.zeros((2, 4), bool))
+    assert len(merge(two, Slicing(threshold=0.5))[0]) == left
+
+
+@pytest.mark.parametrize(
+    ("tile", "margin"),
+    [((100, 100, 740, 740), 3.2), ((100, 100, 740, 150), 3.2), ((100, 100, 150, 140), 1.0)],
+)
+def test_a_side_is_cut_within_a_200th_of_the_tile_and_at_least_a_pixel(tile, margin):
+    tile = np.array(tile)
+    inwards = np.array([1, 1, -1, -1])
+    near, far = tile + inwards * (margin - 0.1), tile + inwards * (margin + 0.1)
+    both = np.stack([near, far]).astype(np.float32)
+    assert cut_sides(both, tile, 2000, 2000).tolist() == [[True] * 4, [False] * 4]
+    # Where the picture ends too, nothing is cut.
+    assert cut_sides(both, tile, *tile[2:]).tolist() == [[True, True, False, False], [False] * 4]
+
+
 def test_nothing_found_gives_nothing():
     index, boxes, scores = merge(_see([], plan_tiles(*PICTURE, 640, 0.2)), Slicing())
     assert len(index) == len(scores) == 0 and boxes.shape == (0, 4)

@@ -125,13 +125,12 @@ def plan_tiles(width: int, height: int, size: int, overlap: float) -> Ints:
 
 
 def cut_sides(boxes: Floats, tile: Ints, width: int, height: int) -> Bools:
-    """Tell which sides of a tile's boxes (N, 4), picture pixels, lie on an inner border.
+    """Tell which sides of boxes (N, 4) lie on an inner border of their tile (4,), picture pixels.
 
     A predicted box ends within a pixel or two of the border it was cut at, so a 200th of the
     tile's longer side still counts as on it.
     """
-    sides = tile[..., 2:] - tile[..., :2]
-    margin = np.maximum(sides.max(axis=-1, keepdims=True) / 200, 1.0)
+    margin = max((tile[2:] - tile[:2]).max() / 200, 1.0)
     inner = tile != np.array([0, 0, width, height])
     return np.asarray((np.abs(boxes - tile) <= margin) & inner)
 
