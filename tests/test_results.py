@@ -65,6 +65,7 @@ def test_results_can_be_pickled_and_copied():
 def test_iteration_and_counts():
     names = [(name, score) for _, score, name in _found()]
     assert names[0] == ("van", pytest.approx(0.9))
+    assert all(type(score) is float for _, score in names)
     assert _found().counts() == {"car": 1, "van": 2}
     assert Detections.empty(("a",)).counts() == {}
 
@@ -74,6 +75,9 @@ def test_records_are_plain_and_rounded():
     assert record["box"] == [1.0, 2.0, 11.0, 22.5] or record["box"] == [1.01, 2.0, 11.0, 22.5]
     assert (record["class"], record["category_id"], record["score"]) == ("van", 9, 0.9)
     assert json.loads(json.dumps(_found().to_dicts())) == _found().to_dicts()
+    odd = Detections([[0.1234, 0, 1, 1]], [0.1234567], [0], ("car",))
+    assert odd.to_dicts()[0]["score"] == 0.12346 and odd.to_dicts()[0]["box"][0] == 0.12
+    assert odd.to_coco(1)[0]["score"] == 0.123457 and odd.to_coco(1)[0]["bbox"][0] == 0.123
 
 
 def test_coco_has_sizes_and_the_data_sets_ids():
@@ -155,6 +159,8 @@ def test_records_of_poses():
     known, unknown = found.to_dicts()
     assert [known["pitch"], known["yaw"], known["roll"]] == pytest.approx([10, 170, -5], abs=2e-3)
     np.testing.assert_allclose(known["rotation"], found.rotation[0], atol=1e-6)
+    assert known["yaw"] == round(known["yaw"], 3)
+    assert known["rotation"] == np.round(known["rotation"], 6).tolist()
     assert unknown["yaw"] is None and unknown["rotation"] is None
     coco = found.to_coco(7)
     assert coco[0]["category_id"] == 3 and coco[0]["yaw"] == pytest.approx(170, abs=2e-3)

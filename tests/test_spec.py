@@ -1,7 +1,10 @@
+import json
+
 import pytest
 from pydantic import ValidationError
 
-from vision_heads.spec import HeadSpec, ModelSpec, first_problem, reduce_merge
+from vision_heads.errors import UserError
+from vision_heads.spec import HeadSpec, ModelSpec, NmsSpec, first_problem, reduce_merge
 
 HEADS = (
     HeadSpec(name="aerial", classes=("car", "van")),
@@ -69,3 +72,61 @@ def test_a_merge_is_reduced_to_the_heads_that_are_left():
     assert reduce_merge(merge, ["aerial", "more"]) == {"car": ("aerial:car", "more:car")}
     assert reduce_merge(merge, ["aerial"]) == {}
     assert reduce_merge(merge, [head.name for head in HEADS]) == merge
+
+
+HEAD = {"name": "a", "classes": ["x", "y"]}
+OTHER = {"name": "b", "classes": ["x"], "levels": [4, 5]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"heads": [HEAD | {"name": "1a"}]}, "must be letters, digits, '-' or '_', got '1a'"),
+        ({"heads": [HEAD | {"levels": []}]}, "must be distinct levels out of"),
+        ({"heads": [HEAD | {"levels": [3, 3]}]}, "must be distinct levels out of"),
+        ({"heads": [HEAD | {"category_ids": [4]}]}, "category_ids has 1 entries for 2 classes"),
+        ({"heads": [HEAD | {"classes": ["x", "x"]}]}, "classes repeats a name"),
+        ({"heads": [HEAD, OTHER, HEAD]}, "head names repeat: ['a', 'b', 'a']"),
+        ({"heads": [OTHER], "lowest": 5}, "lowest: 5 is above P4, which a head reads"),
+        ({"branches": {"up_p9": [["a"], ["b"]]}}, "branches: no stage 'up_p9'"),
+        ({"branches": {"up_p4": [["a"]]}}, "branches.up_p4: must name every head of ['a', 'b']"),
+        ({"branches": {"up_p4": [["a", "b"], ["b"]]}}, "branches.up_p4: must name every head"),
+        (
+            {"branches": {"down_p2": [["a"], ["b"]], "up_p4": [["b", "a"]]}},
+            "branches.up_p4: ['a', 'b'] were split at an earlier stage",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused(spec, message):
+    text = json.dumps({"heads": [HEAD, OTHER]} | spec)
+    with pytest.raises(UserError) as caught:
+        ModelSpec.from_json(text, "best.onnx")
+    assert str(caught.value).startswith("best.onnx: ") and message in str(caught.value)
+
+
+def test_the_neck_of_a_model():
+    fine, coarse = HeadSpec(name="a", classes=("x",)), HeadSpec(name="b", classes=("x",))
+    coarse = coarse.model_copy(update={"levels": (4, 5)})
+    spec = ModelSpec(
+        heads=(fine, coarse),
+        # Stages that split nothing are left out; groups and heads come in the heads' order.
+        branches={"down_p4": [["b", "a"]], "down_p3": [["b"], ["a"]], "up_p4": [["b"], ["a"]]},
+    )
+    assert (spec.levels, spec.low) == ((2, 3, 4, 5), 2)
+    assert spec.branches == {"down_p3": (("a",), ("b",))}
+    assert spec.groups("down_p4") == (("a", "b"),)
+    assert spec.groups("up_p5") == (("a",), ("b",))
+    assert spec.stages == ("down_p4", "down_p3", "down_p2", "up_p3", "up_p4", "up_p5")
+    assert spec.route("b") == dict(zip(spec.stages, (0, 1, 1, 1, 1, 1), strict=True))
+    middle = fine.model_copy(update={"levels": (3, 4)})
+    alone = ModelSpec(heads=(middle,))
+    assert (alone.low, alone.stages) == (3, ("down_p4", "down_p3", "up_p4"))
+    assert ModelSpec(heads=(middle, coarse), lowest=2).stages == spec.stages
+    assert list(ModelSpec(heads=(middle, coarse), lowest=2).route("a")) == list(spec.stages[:5])
+
+
+def test_what_older_versions_do_not_know_is_written_only_where_it_is():
+    spec = ModelSpec(heads=HEADS)
+    assert "nms" not in json.loads(spec.to_json())
+    spec = spec.model_copy(update={"nms": NmsSpec(conf=0.3)})
+    assert ModelSpec.from_json(spec.to_json(), "m") == spec

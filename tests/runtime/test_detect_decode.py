@@ -24,6 +24,7 @@ def test_conf_is_exceeded_strictly():
     found = _decode(APART, scores, conf=0.25)
     assert found.class_id.tolist() == [0, 2]
     assert found.names == SPEC.classes and found.category_ids == (7, 3, 5)
+    assert _decode(APART, scores, conf=0.25, multi_label=True).class_id.tolist() == [0, 2]
     assert len(_decode(APART, scores, conf=0.0)) == 3  # a score of 0 is nothing found
 
 
