@@ -154,38 +154,21 @@ def detect(
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2  # noqa: PLC0415
 
-    from vision_heads.cli.models import class_list, comma_separated  # noqa: PLC0415
+    from vision_heads.cli.models import class_list, comma_separated, open_model  # noqa: PLC0415
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
-    from vision_heads.media.sources import find_pictures  # noqa: PLC0415
-    from vision_heads.runtime.engines import (  # noqa: PLC0415
-        describe_run,
-        open_engine,
-        resolve_weights,
-        shares_cores,
-    )
-    from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
     from vision_heads.runtime.predictor import Predictor  # noqa: PLC0415
 
     slicing = _slicing(slice_size, overlap, merge, metric)
-    demo = not sources
     # Whoever names a folder and not what to save there wants to see what was found.
-    drawn = save_images or demo or (out is not None and not (save_txt or crops or attention))
-    saves = {"labels": save_txt, "images": drawn, "crops": crops}
+    shown = out is not None and not (save_txt or crops or attention)
+    saves = {"labels": save_txt, "images": save_images or not sources or shown, "crops": crops}
     require(attention or within == WITHIN, "--within does nothing without --attention")
-    if sources:
-        pictures = find_pictures(sources)
-        say_what_is_left_out(pictures)
-    file = resolve_weights(weights)
-    if not sources:
-        pictures = find_pictures(_demo_folders(file))
+    pictures, file = _find(sources, weights)
 
     cv2.setNumThreads(1)  # pictures are read side by side already
     # Tiles of a picture are calls of their own: even a single one keeps all cores busy.
     calls = None if slicing else len(pictures.files)
-    plan = plan_threads(threads, calls, share=shares_cores(file, provider))
-    engine = open_engine(file, threads=plan.threads, provider=provider)
-    for line in describe_run(engine, always=verbose):
-        say(line)
+    engine, parallel = open_model(file, calls, threads, provider, verbose=verbose)
     predictor = Predictor(engine)
     if attention:
         _require_poses(predictor.spec, comma_separated(heads), weights)
@@ -199,7 +182,7 @@ def detect(
         batch=batch,
         keep_image=saves["images"] or crops,
         merge=_merge(merge_classes),
-        parallel=plan.parallel,
+        parallel=parallel,
     )
     folder = out or _free_folder(Path("runs/detect"))
     tables = {"--json": json_file, "--csv": csv_file}
@@ -215,10 +198,23 @@ def detect(
         if watch:
             print_attention(watch, within, folder)
         if any(saves.values()):
-            what = "Drawn demo pictures" if demo else "Saved files"
+            what = "Saved files" if sources else "Drawn demo pictures"
             typer.echo(f"{what}: {_shown(folder, saves)}")
     if report.failures or pictures.unreadable:
         raise typer.Exit(2)
+
+
+def _find(sources: list[str] | None, weights: str) -> tuple[Pictures, Path]:
+    """Return the pictures, without SOURCES the shipped ones, and the model file."""
+    from vision_heads.media.sources import find_pictures  # noqa: PLC0415
+    from vision_heads.runtime.engines import resolve_weights  # noqa: PLC0415
+
+    if not sources:
+        file = resolve_weights(weights)
+        return find_pictures(_demo_folders(file)), file
+    pictures = find_pictures(sources)
+    say_what_is_left_out(pictures)
+    return pictures, resolve_weights(weights)
 
 
 def _run(

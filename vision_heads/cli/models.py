@@ -6,12 +6,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vision_heads.cli.messages import say
 from vision_heads.errors import UserError, missing_package, require
-from vision_heads.runtime.engines import resolve_weights
+from vision_heads.runtime.engines import (
+    describe_run,
+    open_engine,
+    resolve_weights,
+    shares_cores,
+)
 from vision_heads.spec import MAX_SIDE, near_sizes
 
 if TYPE_CHECKING:
     from vision_heads.measure import Measures
+    from vision_heads.runtime.engines import Engine
     from vision_heads.spec import ModelSpec
 
 EXPORTED = (".onnx", ".engine", ".xml")
@@ -55,6 +62,34 @@ def read_exported(file: Path) -> tuple[ModelSpec, Measures | None]:
         return spec, Measures.from_json(texts[cost]) if texts.get(cost) else None
     except ValueError as error:
         raise UserError(f"{file}: {cost} in its metadata: {error}") from error
+
+
+def open_model(
+    file: Path,
+    calls: int | None,
+    threads: int | None,
+    provider: str | None,
+    *,
+    verbose: bool = False,
+) -> tuple[Engine, int]:
+    """Open a model file and say what is to be known of where it runs.
+
+    Args:
+        file: as `resolve_weights` gives it.
+        calls: how many calls there will be, each with work for all cores; None if unknown.
+        threads, provider: as the options of that name.
+        verbose: say what it runs on also where that is what anybody would expect.
+
+    Returns:
+        The engine, and how many calls of it shall run at the same time.
+    """
+    from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
+
+    plan = plan_threads(threads, calls, share=shares_cores(file, provider))
+    engine = open_engine(file, threads=plan.threads, provider=provider)
+    for line in describe_run(engine, always=verbose):
+        say(line)
+    return engine, plan.parallel
 
 
 def torch_module(name: str, otherwise: str = "") -> Any:

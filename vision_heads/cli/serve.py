@@ -240,17 +240,15 @@ def _plan(
 ) -> Plan:
     import cv2  # noqa: PLC0415
 
-    from vision_heads.cli.models import comma_separated  # noqa: PLC0415
-    from vision_heads.cli.stream_track import class_names, open_analytics  # noqa: PLC0415
+    from vision_heads.cli.models import comma_separated, open_model  # noqa: PLC0415
+    from vision_heads.cli.stream_track import (  # noqa: PLC0415
+        class_names,
+        open_analytics,
+        say_strangers,
+    )
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
-    from vision_heads.runtime.engines import (  # noqa: PLC0415
-        describe_run,
-        open_engine,
-        resolve_weights,
-        shares_cores,
-    )
-    from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
+    from vision_heads.runtime.engines import resolve_weights  # noqa: PLC0415
     from vision_heads.runtime.request import make_request  # noqa: PLC0415
     from vision_heads.serve.access import Access  # noqa: PLC0415
     from vision_heads.serve.limits import Limits  # noqa: PLC0415
@@ -265,15 +263,11 @@ def _plan(
         f"--source: names {len(videos)} streams, more than --max-streams {limits['streams']}",
     )
     file = resolve_weights(weights)
-    threading = plan_threads(threads, None, share=shares_cores(file, provider))
-    engine = open_engine(file, threads=threading.threads, provider=provider)
-    for line in describe_run(engine):
-        say(line)
+    engine, parallel = open_model(file, None, threads, provider)
     request = make_request(engine, DecodeOptions(conf, iou), heads=comma_separated(heads))
     analytics = open_analytics(track or OFF, shapes, class_names(engine.spec, request))
-    if videos and analytics and analytics.settings.shapes:
-        for line in analytics.settings.shapes.strangers([spec.name for spec in videos]):
-            say(f"{shapes}: {line}")
+    if videos:
+        say_strangers(analytics, shapes, videos)
     return service.Plan(  # type: ignore[no-any-return]
         engine,
         service.model_name(str(file)),
@@ -286,7 +280,7 @@ def _plan(
         settings=Settings(max_fps=max_fps),
         request=request,
         analytics=analytics,
-        parallel=threading.parallel,
+        parallel=parallel,
         largest=batch,
         report=say,
         cookie=cookie,

@@ -179,8 +179,12 @@ def stream(
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2  # noqa: PLC0415
 
-    from vision_heads.cli.models import class_list, comma_separated  # noqa: PLC0415
-    from vision_heads.cli.stream_track import class_names, open_analytics  # noqa: PLC0415
+    from vision_heads.cli.models import class_list, comma_separated, open_model  # noqa: PLC0415
+    from vision_heads.cli.stream_track import (  # noqa: PLC0415
+        class_names,
+        open_analytics,
+        say_strangers,
+    )
     from vision_heads.heads.base import DecodeOptions  # noqa: PLC0415
     from vision_heads.media.video import OpenOptions, find_videos  # noqa: PLC0415
     from vision_heads.runtime.engines import resolve_weights  # noqa: PLC0415
@@ -199,7 +203,9 @@ def stream(
     _require_decoders(found, options)
     cv2.setNumThreads(1)  # frames are decoded and drawn side by side already
     file = resolve_weights(weights)
-    engine, parallel = _open_model(file, found, threads, provider)
+    # One live source alone: all cores for one frame give less delay than a frame a core.
+    calls = 1 if len(found) == 1 and found[0].live else None
+    engine, parallel = open_model(file, calls, threads, provider)
     request = make_request(
         engine,
         DecodeOptions(conf, iou, max_det),
@@ -218,7 +224,7 @@ def stream(
         mix=track_mixed,
         smooth=smooth,
     )
-    _say_strangers(analytics, shapes, found)
+    say_strangers(analytics, shapes, found)
     plan = OutputPlan(
         video=video,
         jsonl=jsonl,
@@ -235,35 +241,6 @@ def stream(
     code = _run(engine, request, analytics, plan, found, options, settings, parallel, show)
     if code:
         raise typer.Exit(code)
-
-
-def _open_model(
-    file: Path, sources: Sequence[VideoSpec], threads: int | None, provider: str | None
-) -> tuple[Engine, int]:
-    """Open a model file and say where it runs; also return how many calls of it run at a time."""
-    from vision_heads.runtime.engines import (  # noqa: PLC0415
-        describe_run,
-        open_engine,
-        shares_cores,
-    )
-    from vision_heads.runtime.pipeline import plan_threads  # noqa: PLC0415
-
-    # One live source alone: all cores for one frame give less delay than a frame a core.
-    calls = 1 if len(sources) == 1 and sources[0].live else None
-    plan = plan_threads(threads, calls, share=shares_cores(file, provider))
-    engine = open_engine(file, threads=plan.threads, provider=provider)
-    for line in describe_run(engine):
-        say(line)
-    return engine, plan.parallel
-
-
-def _say_strangers(
-    analytics: Analytics | None, file: Path | None, sources: Sequence[VideoSpec]
-) -> None:
-    """Name sources in the file of lines and zones that are none of this run's."""
-    if analytics and analytics.settings.shapes:
-        for line in analytics.settings.shapes.strangers([spec.name for spec in sources]):
-            say(f"{file}: {line}")
 
 
 def _run(

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vision_heads.cli.messages import say
 from vision_heads.errors import require
 
 if TYPE_CHECKING:
+    from vision_heads.media.video import VideoSpec
     from vision_heads.runtime.request import Request
     from vision_heads.spec import ModelSpec
     from vision_heads.stream.analytics import Analytics
@@ -68,6 +70,15 @@ def open_analytics(
         read = read_shapes(shapes)
         read.check(classes, str(shapes))
     return make_hooks(AnalyticsSettings(settings, OneEuro() if smooth else None, read))
+
+
+def say_strangers(
+    analytics: Analytics | None, file: Path | None, sources: Sequence[VideoSpec]
+) -> None:
+    """Name sources in the file of lines and zones that are none of this run's."""
+    if analytics and analytics.settings.shapes:
+        for line in analytics.settings.shapes.strangers([spec.name for spec in sources]):
+            say(f"{file}: {line}")
 
 
 def class_names(spec: ModelSpec, request: Request) -> dict[str, tuple[str, ...]]:
