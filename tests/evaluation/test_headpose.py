@@ -239,6 +239,23 @@ def test_data_without_poses_have_no_errors_but_recall():
     json.dumps(record, allow_nan=False)
 
 
+def test_nothing_to_find_is_nan():
+    for split, found in ((split_of(), []), (split_of(sample("a", [])), [results([])])):
+        scores = score(split, found, "headpose")
+        got = scores.numbers
+        assert (got["total"], got["matched"]) == (0, 0)
+        assert all(np.isnan(got[name]) for name in ("recall", "mae", "frontal.mae"))
+        assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["recall"] is None
+
+
+def test_labels_may_be_rotations_alone():
+    labelled = sample("a", [BOX, (60, 10, 100, 50)], [[10, 20, 30], [0, -170, 0]])
+    labelled.euler = None
+    found = results([(*BOX, 0.9, 13, 20, 30), (60, 10, 100, 50, 0.9, 0, 175, 0)])
+    got = numbers_of(split_of(labelled), found)
+    assert (got["pitch"], got["yaw"], got["roll"]) == pytest.approx((1.5, 7.5, 0), abs=1e-4)
+
+
 def test_results_that_hide_their_pose_are_refused():
     split = split_of(sample("a", [BOX], [[0, 0, 0]]))
     bare = Found(np.array([[10.0, 10, 40, 40]]), np.array([0.9]), np.zeros(1, np.int64))

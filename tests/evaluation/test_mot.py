@@ -152,10 +152,17 @@ def test_results_without_a_track_are_left_out_and_counted(tmp_path):
         score(tmp_path)
 
 
-def test_flat_results_are_false_ones_and_counted(tmp_path):
-    sequence(tmp_path, "a", [f"1,1,{BOX}"], [f"1,1,{BOX}", "1,2,5,5,0,9"])
+def test_ids_may_count_from_0(tmp_path):
+    sequence(tmp_path, "a", [f"1,0,{BOX}"], [f"1,0,{BOX}"])
     scores = score(tmp_path)
-    assert scores.flat == 1 and scores.numbers["FP"] == 1
+    assert scores.untracked == 0 and scores.numbers["MOTA"] == pytest.approx(100)
+
+
+def test_flat_results_are_false_ones_and_counted(tmp_path):
+    flat = ["1,2,5,5,0,9", "1,3,5,5,9,-1", "1,4,5,5,0,0", "1,5,5,5,0.5,1"]  # but the last
+    sequence(tmp_path, "a", [f"1,1,{BOX}"], [f"1,1,{BOX}", *flat])
+    scores = score(tmp_path)
+    assert scores.flat == 3 and scores.numbers["FP"] == 4
 
 
 def crowd(folder, name, seed):

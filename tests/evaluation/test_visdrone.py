@@ -113,6 +113,17 @@ def test_a_class_weighs_as_many_times_as_pictures_hold_it():
     assert numbers([both, one], [hit, hit])["AP"] == pytest.approx(100 * 2 / 3)
 
 
+def test_the_rows_of_classes_make_up_the_numbers(official):
+    split, found, _ = official
+    scores = score(split, found, "visdrone")
+    rows = [row for row in scores.classes.values() if row["objects"]]
+    images = [row["images"] for row in rows]
+    assert len(rows) > 5 and len(set(images)) > 2
+    for name in ("AP", "AP50", "AP75", "AR500"):
+        got = np.average([row[name] for row in rows], weights=images)
+        assert got == pytest.approx(scores.numbers[name]), name
+
+
 def test_a_class_without_objects_does_not_count():
     sample = picture("a", [(0, 0, 10, 10, 1, 1)])
     found = results([(0, 0, 10, 10, 0.5, 1), (30, 30, 10, 10, 0.9, 7)])
