@@ -71,6 +71,26 @@ def test_widths_of_the_branches() -> None:
     ]
     assert shapes[0] == shapes[1]
     assert usual.class_branches["p3"][1][1].conv.out_channels >= 64
+    # As wide as the map, within 16 and four times the bins.
+    assert [usual.box_branches[name][0].conv.out_channels for name in ("p2", "p3")] == [16, 24]
+    few = _head(reg_max=4)
+    assert few.box_branches["p3"][0].conv.out_channels == 16
+
+
+def test_a_new_head_begins_with_few_objects_and_small_ones() -> None:
+    head = _head().eval()
+    assert not any("bins" in name for name in head.state_dict())
+    with torch.no_grad():
+        for branch in (*head.box_branches.values(), *head.class_branches.values()):
+            branch[-1].weight.zero_()
+        raw = head(_features(1))
+    for level in (2, 3):
+        # Five a level in a picture of 640 pixels, which has a hundred times the cells of this one.
+        assert float(raw[f"scores/{level}"].sigmoid().sum()) * 100 == pytest.approx(5, rel=0.01)
+    found = head.export(raw, 1000)["boxes"][0]
+    sides = (found[:, 2:] - found[:, :2]).flatten().tolist()
+    assert min(sides) / 4 == pytest.approx(2 * 1.53, abs=0.02)
+    assert max(sides) / 8 == pytest.approx(2 * 1.53, abs=0.02)
 
 
 def test_training_on_one_scene_finds_it() -> None:
