@@ -57,9 +57,7 @@ class Contestant:
         begin = clock()
         pictures = [Loaded(self.feed.next()) for _ in range(size)]
         decoded = clock()
-        prepared = [
-            prepare(picture, self.engine, self.request, self.buffers) for picture in pictures
-        ]
+        prepared = [prepare(picture, self.engine, self.buffers) for picture in pictures]
         task = WholeTask(self.engine, self.request, prepared, self.buffers)
         ready = clock()
         outputs = [part() for part in task.parts()]

@@ -58,7 +58,7 @@ def score(split: DataSplit, predictions: Sequence[Found]) -> Scores:
         "coco",
         _numbers(precision, recall),
         {
-            name: _row(precision[:, :, i : i + 1], recall[:, i : i + 1], split, truth, i)
+            name: _row(precision[:, :, i : i + 1], recall[:, i : i + 1], truth, i)
             for i, name in enumerate(split.names)
         },
         len(split.samples),
@@ -116,7 +116,6 @@ def _mean(table: NDArray[np.float64]) -> float:
 def _row(
     precision: NDArray[np.float64],
     recall: NDArray[np.float64],
-    split: DataSplit,
     truth: Truth,
     label: int,
 ) -> dict[str, float]:

@@ -188,4 +188,4 @@ def _read(picture: Picture, engine: Engine, request: Request, buffers: Buffers) 
         # Only files have names; an array's text would be its pixels.
         source = str(picture) if isinstance(picture, (str, Path)) else ""
         return Failure(source, str(error))
-    return prepare(loaded, engine, request, buffers)
+    return prepare(loaded, engine, buffers)

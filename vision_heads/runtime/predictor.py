@@ -239,6 +239,6 @@ class Predictor:
             picture = cut_up(loaded[0], request.slicing)
             task = SlicedTask(self._engine, request, request.slicing, picture, buffers)
         else:
-            prepared = [prepare(one, self._engine, request, buffers) for one in loaded]
+            prepared = [prepare(one, self._engine, buffers) for one in loaded]
             task = WholeTask(self._engine, request, prepared, buffers)
         return task.finish([part() for part in task.parts()])

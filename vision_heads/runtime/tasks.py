@@ -60,7 +60,7 @@ class Prepared:
     fit: Letterbox
 
 
-def prepare(loaded: Loaded, engine: Engine, request: Request, buffers: Buffers) -> Prepared:
+def prepare(loaded: Loaded, engine: Engine, buffers: Buffers) -> Prepared:
     """Letterbox a picture into an input of its own."""
     tensor = buffers.take()
     return Prepared(loaded, tensor, fill(loaded.image, engine.spec.input, tensor))

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,26 @@ def make_app(plan: Plan) -> FastAPI:
             await loop.run_in_executor(None, batcher.close)
             pool.shutdown(wait=True, cancel_futures=True)
 
-    app = FastAPI(
+    app = _bare_app(plan, access, metrics, lifespan)
+    app.state.streams, app.state.desk, app.state.metrics = streams, desk, metrics
+    install_errors(app)
+    app.include_router(detect_routes(desk))
+    app.include_router(manage_routes(streams))
+    app.include_router(watch_routes(streams, plan.limits, metrics, pool))
+    _add_service_routes(app, streams, metrics, _describe(plan))
+    app.include_router(page_routes(access, plan.cookie))
+    app.openapi = lambda: _openapi(app, access)  # type: ignore[method-assign]
+    return app
+
+
+def _bare_app(
+    plan: Plan,
+    access: Access,
+    metrics: Metrics,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+) -> FastAPI:
+    """Return the service without its routes: who may ask, what is counted, what it says of it."""
+    return FastAPI(
         title="vision_heads",
         version=__version__,
         description=_ABOUT,
@@ -142,15 +161,6 @@ def make_app(plan: Plan) -> FastAPI:
             ),
         ],
     )
-    app.state.streams, app.state.desk, app.state.metrics = streams, desk, metrics
-    install_errors(app)
-    app.include_router(detect_routes(desk))
-    app.include_router(manage_routes(streams))
-    app.include_router(watch_routes(streams, plan.limits, metrics, pool))
-    _add_service_routes(app, streams, metrics, _describe(plan))
-    app.include_router(page_routes(access, plan.cookie))
-    app.openapi = lambda: _openapi(app, access)  # type: ignore[method-assign]
-    return app
 
 
 def _add_service_routes(

@@ -95,7 +95,7 @@ class Batcher:
         shape = request.height, request.width
         with self._changed:
             buffers = self._buffers.setdefault(shape, Buffers(*shape))
-        job = _Job(request, prepare(Loaded(image), self._engine, request, buffers))
+        job = _Job(request, prepare(Loaded(image), self._engine, buffers))
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")

@@ -254,7 +254,7 @@ class Pipeline:
         loaded = [Loaded(frame.image, frame.source) for frame in frames]
         request = self._request
         if request.slicing is None:
-            prepared = [prepare(one, self._engine, request, self._buffers) for one in loaded]
+            prepared = [prepare(one, self._engine, self._buffers) for one in loaded]
             task = WholeTask(self._engine, request, prepared, self._buffers)
             return [*task.finish([part() for part in task.parts()])]
         return [self._look_at_tiles(one, request.slicing) for one in loaded]

@@ -291,7 +291,7 @@ def _paint_actor(
     if pixels[:, 2].min() < NEAR:
         return 0.0
     extent = pixels[:, :2].max(axis=0) - pixels[:, :2].min(axis=0)
-    sunny = 1.0 - _shade_at(fixed, pixels, canvas)
+    sunny = 1.0 - _shade_at(fixed, pixels)
     light = canvas.light(model.normals @ turn.T, sunny)
     far = {piece: float(np.linalg.norm(eye - c)) for piece, c in model.piece_centres.items()}
     order = [
@@ -305,7 +305,7 @@ def _paint_actor(
     return canvas.solid(outlines, shades, float(pixels[:, 2].mean()), index)
 
 
-def _shade_at(fixed: NDArray[np.uint8], pixels: Floats, canvas: Canvas) -> float:
+def _shade_at(fixed: NDArray[np.uint8], pixels: Floats) -> float:
     """Return 1 where an actor stands in a building's or a tree's shadow, else 0."""
     u, v = pixels[:, :2].mean(axis=0) / OVER
     row = int(np.clip(v, 0, fixed.shape[0] - 1))
