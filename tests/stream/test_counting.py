@@ -143,6 +143,59 @@ def test_a_long_gap_empties_zones_and_forgets_sides():
     assert hook.snapshot()["lines"]["gate"] == {"in": {}, "out": {}}
 
 
+@pytest.mark.parametrize("restart", ["size", "time"])
+def test_another_picture_or_recording_ends_stays_and_forgets_sides(restart):
+    hook = Counting("a", SHAPES, lost=9.0, reset=2.0)
+    play(hook, [tracked([(400, 200)], [5])], start=10.0)
+    size, time = ((800, 600), 10.2) if restart == "size" else ((640, 480), 6.9)
+    frames = [seen(tracked([(400, 300)], [5]), n, time + n, size=size) for n in (1, 2)]
+    for one in frames:
+        hook.update(one)
+    gone, came = events(frames)  # at once, and once
+    assert (gone.kind, gone.data["reason"], gone.time) == (ZONE_LEFT, "lost", 10.0)
+    assert gone.box == tuple(around(400, 200)) and gone.track == 5
+    assert (came.kind, came.time) == (ZONE_ENTERED, time + 1)
+    assert hook.snapshot()["lines"]["gate"] == {"in": {}, "out": {}}
+
+
+def test_a_clock_that_goes_back_a_little_is_the_same_recording():
+    hook = Counting("a", SHAPES, lost=0.5, reset=5.0)
+    for time, y in ((10.0, 200), (6.0, 300)):
+        hook.update(seen(tracked([(100, y)], [5]), time=time))
+    assert hook.snapshot()["lines"]["gate"]["in"] == {"car": 1}
+
+
+def test_who_is_not_seen_is_waited_for_as_long_as_was_said():
+    for restart in (False, True):
+        hook = Counting("a", SHAPES, lost=0.5, reset=5.0)
+        if restart:
+            hook.gap(9.0)
+        scenes = [(0.0, (400, 200)), (0.1, (420, 200)), (0.5, None), (0.7, None)]
+        frames = [
+            seen(tracked([place] if place else [], [5] if place else []), time=time)
+            for time, place in scenes
+        ]
+        for one in frames:
+            hook.update(one)
+        assert [len(one.events) for one in frames] == [1, 0, 0, 1]
+        (gone,) = frames[-1].events
+        assert gone.data == {"zone": "yard", "reason": "lost", "dwell": 0.1}
+        assert gone.box == tuple(around(420, 200))  # where it was last
+
+
+def test_zones_pick_too_and_times_are_rounded():
+    zones = [YARD | {"name": "elsewhere", "sources": ["b"]}, YARD | {"classes": ["van"]}]
+    hook = Counting("a", Shapes(zones=zones))
+    inside = tracked([(400, 200), (500, 200)], [1, 2], [0, 1])
+    frames = play(hook, [inside] * 2, step=1 / 3)
+    (came,) = events(frames)
+    assert (came.label, came.data) == ("van", {"zone": "yard"})
+    (gone,) = hook.end()
+    assert gone.data["dwell"] == 0.333 and gone.box == tuple(around(500, 200))
+    record = hook.snapshot()["zones"]
+    assert list(record) == ["yard"] and record["yard"]["dwell_longest"] == 0.333
+
+
 def test_frames_without_tracks_count_nothing_but_what_is_there():
     hook = Counting("a", SHAPES)
     untracked = [found([around(100, y)]) for y in (200, 300)]

@@ -57,6 +57,22 @@ def test_a_box_that_trembles_on_the_line_counts_nothing():
     assert walk([(200, 80), *resting, (200, 80)]) == []
 
 
+def test_how_far_past_the_line_goes_by_the_boxs_smaller_side():
+    for box, past in ((160, -60, 240, 260), 8), ((40, 90, 360, 130), 4):
+        for offset, directions in ((past - 0.1, []), (past + 0.1, ["in"])):
+            middle, counter = (box[1] + box[3]) / 2, LineCounter()
+            crossed = []
+            for y in (middle - 99, 100 + offset):
+                moved = (box[0], box[1] + y - middle, box[2], box[3] + y - middle)
+                one = Spot("vehicles", "car", 1, moved)
+                crossed += counter.update([one], LEVEL, "center", 0.0, 1.0)
+            assert [direction for _, direction in crossed] == directions
+
+
+def test_the_ends_belong_to_the_line():
+    assert walk([(100, 80), (100, 120), (300, 120), (300, 80)]) == ["in", "out"]
+
+
 def test_there_and_back_counts_twice():
     assert walk([(200, 80), (200, 120), (200, 80), (200, 120)]) == ["in", "out", "in"]
 

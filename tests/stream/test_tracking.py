@@ -12,7 +12,7 @@ from vision_heads.errors import UserError
 
 pytest.importorskip("trackers")
 
-from vision_heads.stream.tracking import TRACKERS, Ids, Tracking, TrackSettings
+from vision_heads.stream.tracking import TRACKERS, Ids, Tracking, TrackSettings, _make
 
 each_tracker = pytest.mark.parametrize("kind", TRACKERS)
 
@@ -196,6 +196,23 @@ def test_frames_without_anything(kind):
     hook.update(one)
     assert one.result.heads["vehicles"].track.dtype == np.int64
     assert list(hook.end()) == [] and one.events == []
+
+
+@each_tracker
+def test_the_packages_tracker_is_the_one_that_was_asked_for(kind):
+    trackers = pytest.importorskip("trackers")
+    settings = TrackSettings(kind, start=0.3, confirm=4, lost=1.5)
+    made = _make(settings, None)
+    kinds = {
+        "bytetrack": trackers.ByteTrackTracker,
+        "botsort": trackers.BoTSORTTracker,
+        "ocsort": trackers.OCSORTTracker,
+    }
+    assert type(made) is kinds[kind]
+    assert made.minimum_consecutive_frames == 4
+    starts = [made.high_conf_det_threshold]
+    starts += [made.track_activation_threshold] if kind != "ocsort" else []
+    assert starts == [0.3] * len(starts)
 
 
 def test_only_botsort_makes_up_for_a_shaking_camera():
