@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -144,6 +145,69 @@ def test_every_command_and_option_exists(page):
 def test_commands_stay_in_their_folder(page):
     """What a run leaves in /tmp would meet the next one."""
     assert not [block.code for block in blocks(page) if "/tmp" in block.code]
+
+
+def _options_of(*names: str) -> dict[str, object]:
+    """Return the defaults of a command by its options."""
+    from vision_heads.cli.main import app
+
+    command = typer.main.get_command(app)
+    for name in names:
+        command = command.commands[name]
+    return {option: one.default for one in command.params for option in one.opts}
+
+
+def _defaults(page: str) -> dict[str, object]:
+    """Return what the tables of defaults on a page are about, by name."""
+    from vision_heads.data.augment import AugmentConfig
+    from vision_heads.heads.detect.options import DetectOptions
+    from vision_heads.heads.headpose.options import HeadPoseOptions
+    from vision_heads.runtime.predictor import Predictor
+    from vision_heads.runtime.slicing import Slicing
+
+    settings = {
+        "augmentation": AugmentConfig(),
+        "train": DetectOptions(),
+        "head-pose": HeadPoseOptions(),
+    }
+    if page in settings:
+        return settings[page].model_dump()
+    if page == "python-api":
+        parameters = inspect.signature(Predictor.__call__).parameters
+        return {name: one.default for name, one in parameters.items()}
+    if page == "slicing":
+        return {name: getattr(Slicing(), name) for name in Slicing.__slots__}
+    words = {"detect": ["detect"], "tracking": ["stream"], "branches": ["branch", "search"]}
+    return _options_of(*words[page])
+
+
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [
+        ("augmentation", 18), ("train", 9), ("head-pose", 3), ("python-api", 3),
+        ("detect", 4), ("slicing", 5), ("tracking", 2), ("branches", 5),
+    ],
+)  # fmt: skip
+def test_the_defaults_in_tables_are_those_of_the_code(page, count):
+    """Numbers and words in backticks; what a default depends on is said in words."""
+    defaults, told, column = _defaults(page), 0, None
+    for line in (ROOT / "docs" / f"{page}.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            column = None
+        elif "default" in cells:
+            column = cells.index("default")
+        elif column is not None:
+            names = re.findall(r"`(.+?)`", cells[0])
+            assert set(names) <= set(defaults), f"{page}.md: {names}"
+            values = cells[column].removesuffix(" each").replace("`", "").split(", ")
+            values = values * len(names) if len(values) == 1 else values
+            for name, value in zip(names, values, strict=False):
+                if re.fullmatch(r"[\d.]+", value) or f"`{value}`" == cells[column]:
+                    told += 1
+                    same = str(defaults[name]) == value or defaults[name] == float(value)
+                    assert same, f"{page}.md: {name} is {defaults[name]}"
+    assert told >= count
 
 
 def test_the_check_of_options_notices_what_is_wrong():
