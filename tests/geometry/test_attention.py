@@ -59,6 +59,14 @@ def test_two_who_face_each_other_are_a_pair_and_a_third_watches():
     assert np.isnan(np.diag(found.others)).all()
 
 
+def test_one_above_and_one_below_who_face_each_other():
+    boxes = np.array([box(500, 150, 60), box(500, 450, 60)])
+    found = attention(np.stack([turned(0, -90), turned(0, 90)]), boxes, 1000, 600, within=25)
+    assert found.target.tolist() == [1, 0] and found.mutual.tolist() == [[0, 1]]
+    away = attention(np.stack([turned(0, 90), turned(0, -90)]), boxes, 1000, 600, within=25)
+    assert away.target.tolist() == [AT_NOBODY] * 2
+
+
 def test_a_small_head_is_far_behind():
     near, far = places(np.array([box(500, 300, 100), box(500, 300, 20)]), 1000, 600)
     assert far[2] == pytest.approx(5 * near[2]) and near[2] < 0
@@ -94,6 +102,11 @@ def test_wrong_values_are_named():
         attention(None, boxes, 600, 400)
     with pytest.raises(UserError, match="180 degrees"):
         attention(rotation, boxes, 600, 400, within=0)
+    with pytest.raises(UserError, match="180 degrees"):
+        attention(rotation, boxes, 600, 400, within=180.1)
+    assert attention(rotation, boxes, 600, 400, within=180).target.tolist() == [AT_CAMERA]
+    with pytest.raises(UserError, match="size must be positive"):
+        point_place((5, 5), 0, 600, 400)
     with pytest.raises(UserError, match="focal"):
         attention(rotation, boxes, 600, 400, focal=-1)
     with pytest.raises(UserError, match="empty"):

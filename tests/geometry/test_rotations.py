@@ -217,6 +217,13 @@ def test_six_numbers_of_any_length_give_the_rotation(rotation, first, second, le
     assert geodesic(from_6d(skewed), rotation) < 1e-3
 
 
+def test_six_numbers_of_many_at_once():
+    many = from_euler([[[10, 20, 30], [-40, 150, 5]], [[0, -90, 80], [70, 0, 0]]])
+    six = to_6d(many)
+    assert six.shape == (2, 2, 6) and six[1, 0] == pytest.approx(to_6d(many[1, 0]))
+    assert from_6d(six * 3) == pytest.approx(many)
+
+
 def test_six_numbers_without_a_direction_are_unknown():
     assert np.isnan(from_6d([0, 0, 0, 0, 1, 0])).all()
     assert np.isnan(from_6d([1, 0, 0, 2, 0, 0])[:, 1:]).all()
@@ -268,6 +275,7 @@ def test_the_nearest_rotation(rotation, seed):
     assert geodesic(near, rotation) < 1
     assert np.linalg.norm(near - rotation - noise) <= np.linalg.norm(noise) + 1e-12
     assert not is_rotation(-rotation)
+    assert not is_rotation(0.9 * rotation) and not is_rotation(1.1 * rotation)
 
 
 def test_mistakes_are_named():

@@ -54,6 +54,7 @@ def test_rename_follows_the_head_everywhere() -> None:
     assert [head.name for head in spec.heads] == ["c", "other", "a"]
     assert spec.groups("up_p4") == (("c",), ("other",), ("a",))
     assert spec.merge == {"thing": ("c:x", "other:y")}
+    assert spec.provenance["history"] == "renamed a to c, c to a, b to other"
     names = {"a": "c", "b": "other", "c": "a"}
     assert_same_outputs(built(model), built((spec, state)), names, pictures())
 
@@ -119,6 +120,8 @@ def test_targets_that_cannot_be_written(name: str, message: str, tmp_path: Path)
         (lambda m: extract(m, ["d"]), "no head 'd'"),
         (lambda m: extract(m, []), "at least one head of a, b, c"),
         (lambda m: drop(m, ["a", "b", "c"]), "no head left"),
+        (lambda m: drop(m, ["d"]), "no head 'd'"),
+        (lambda m: drop(m, []), "at least one head of a, b, c"),
         (lambda m: rename(m, {"d": "e"}), "no head 'd'"),
         (lambda m: rename(m, {"a": "b"}), r"would be called \['b'\]"),
         (lambda m: rename(m, {"a": "not a name"}), "name: must be letters"),

@@ -161,12 +161,10 @@ def attention(
     require(0 < within <= 180, f"attention: must be above 0 and at most 180 degrees, got {within}")
     place = places(xyxy, width, height, focal)
     angles = angle_to(rotation, place, np.concatenate([np.zeros((1, 3)), place]))
-    camera, others = angles[:, 0], angles[:, 1:]
-    np.fill_diagonal(others, np.nan)
-    near = np.nan_to_num(np.concatenate([angles[:, :1], others], axis=1), nan=np.inf)
+    near = np.nan_to_num(angles, nan=np.inf)  # a head is no target of its own: NaN
     best = near.argmin(axis=1)
     target = np.where(near.min(axis=1) <= within, best - 1, AT_NOBODY)
     index = np.arange(len(target))
     returned = (target > index) & (target[np.maximum(target, 0)] == index)
     mutual = np.stack([index[returned], target[returned]], axis=1)
-    return Attention(camera, others, target, mutual)
+    return Attention(angles[:, 0], angles[:, 1:], target, mutual)
