@@ -93,21 +93,9 @@ def bench(
         f"--provider {settings.provider}: is for .onnx files, and none is given",
     )
     engines = [open_model(file, settings.threads, settings.provider) for file in files]
-    if source is None:
-        source = demo_source(
-            head.kind
-            for engine in engines
-            for head in engine.spec.heads
-            if settings.heads is None or head.name in settings.heads
-        )
+    source = _demo(engines, settings) if source is None else source
     names = unlike([file.name for file in files])
-    contestants = [
-        contestant(
-            name, engine, source.feed(), batch, settings.imgsz, settings.heads, settings.conf
-        )
-        for name, engine in zip(names, engines, strict=True)
-        for batch in settings.batches or (engine.batch or 1,)
-    ]
+    contestants = _contestants(names, engines, source, settings)
     which = [names.index(one.name) for one in contestants]
     show = bar or (lambda total, unit: nullcontext(lambda: None))
     watch = Watch()
@@ -139,6 +127,29 @@ def bench(
         threads=settings.threads,
         machine=describe_machine(),
     )
+
+
+def _demo(engines: Sequence[Engine], settings: Settings) -> Source:
+    """Return the shipped pictures that suit the heads that run."""
+    return demo_source(
+        head.kind
+        for engine in engines
+        for head in engine.spec.heads
+        if settings.heads is None or head.name in settings.heads
+    )
+
+
+def _contestants(
+    names: Sequence[str], engines: Sequence[Engine], source: Source, settings: Settings
+) -> list[Contestant]:
+    """Return one for each model and batch, each with a feed of its own."""
+    return [
+        contestant(
+            name, engine, source.feed(), batch, settings.imgsz, settings.heads, settings.conf
+        )
+        for name, engine in zip(names, engines, strict=True)
+        for batch in settings.batches or (engine.batch or 1,)
+    ]
 
 
 def open_model(model: str | Path, threads: int | None, provider: str | None) -> Engine:

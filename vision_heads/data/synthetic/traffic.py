@@ -9,10 +9,14 @@ from vision_heads.data.synthetic.actors import (
     AWNING,
     BICYCLE,
     BODY,
+    BOXES,
     BUS,
     CAR,
     CLOTHES,
+    COVERS,
     HAIR,
+    LIVERIES,
+    LOADS,
     MOTOR,
     PEDESTRIAN,
     PEOPLE,
@@ -128,35 +132,19 @@ class Crew:
                 colors["body"] = colors["hood"] = self._pick(((228, 228, 226),))
         elif label == TRUCK:
             model = models.truck(int(self.rng.integers(2)))
-            boxes: tuple[Color, ...] = (
-                (225, 226, 228),
-                (180, 186, 190),
-                (150, 96, 50),
-                (60, 70, 160),
-                (90, 130, 80),
-            )
-            loads: tuple[Color, ...] = ((84, 112, 138), (95, 96, 98), (120, 160, 190))
-            colors["cargo"] = self._pick(boxes)
-            colors["load"] = self._pick(loads)
+            colors["cargo"] = self._pick(BOXES)
+            colors["load"] = self._pick(LOADS)
             if colors["body"][0] < 60:
                 colors["body"] = self._pick(((170, 110, 60), (60, 60, 170), (225, 225, 225)))
         elif label == BUS:
             model = models.bus()
-            liveries: tuple[Color, ...] = (
-                (70, 60, 190),
-                (190, 130, 50),
-                (90, 170, 70),
-                (225, 225, 225),
-                (60, 180, 230),
-            )
-            colors["body"] = self._pick(liveries)
+            colors["body"] = self._pick(LIVERIES)
             light = self.rng.uniform() < 0.6
             colors["roof"] = self._pick(((222, 222, 220),)) if light else colors["body"]
             colors["unit"] = self._pick(((170, 170, 168),))
         else:
             model = models.tricycle(label == AWNING)
-            covers: tuple[Color, ...] = ((160, 90, 40), (60, 60, 190), (150, 160, 160))
-            colors["cargo"] = self._pick(covers)
+            colors["cargo"] = self._pick(COVERS)
             colors["load"] = self._pick(((84, 112, 138), (110, 110, 110)))
             colors |= self._person_colors()
         self._add(label, model, place, facing, speed=speed, colors=colors)
