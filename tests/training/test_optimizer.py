@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -15,6 +17,21 @@ def test_learning_rate_rises_then_falls_to_its_final_fraction() -> None:
     assert max(rates) == pytest.approx(0.01)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert learning_rate(config, 100, 10, 100) == pytest.approx(0.001)
+
+
+def test_the_schedule_step_by_step() -> None:
+    config = OptimizerConfig(lr=0.01, final=0.2, warmup_epochs=1.5, warmup_steps=4)
+    assert learning_rate(config, 0, 10, 115) == pytest.approx(0.01 / 15)
+    assert learning_rate(config, 14, 10, 115) == pytest.approx(0.01)
+    # From step 15 on a cosine: a quarter, a half and three quarters of its 100 steps.
+    cosines = [(1 + math.cos(math.pi * share)) / 2 for share in (0.25, 0.5, 0.75)]
+    for step, cosine in zip((40, 65, 90), cosines, strict=True):
+        expected = 0.01 * (0.2 + 0.8 * cosine)
+        assert learning_rate(config, step, 10, 115) == pytest.approx(expected)
+    more = OptimizerConfig(lr=0.01, warmup_epochs=1.5, warmup_steps=40)  # the longer of the two
+    assert learning_rate(more, 0, 10, 115) == pytest.approx(0.01 / 40)
+    none = OptimizerConfig(lr=0.01, warmup_epochs=0, warmup_steps=0)
+    assert learning_rate(none, 0, 10, 100) == pytest.approx(0.01)
 
 
 def test_warm_up_never_takes_more_than_half_of_a_short_run() -> None:
@@ -52,6 +69,26 @@ def test_average_follows_and_then_lags() -> None:
     before = float(ema.network.weight)
     ema.update(network)
     assert float(ema.network.weight) == pytest.approx(0.99 * before + 0.01 * 2)
+
+
+def test_the_average_ramps_up_counts_on_and_leaves_alone_what_is_still() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
+    ema = Ema(network, 0.9, still={"0.bias"})
+    bias = float(network[0].bias.detach())
+    with torch.no_grad():
+        ema.network[0].weight.fill_(1.0)
+        network[0].weight.fill_(2.0)
+        network[0].bias.fill_(9.0)
+        network[1].running_mean.fill_(4.0)
+        network[1].num_batches_tracked.fill_(7)
+    ema.updates = Ema.RAMP - 1
+    ema.update(network)
+    keep = 0.9 * (1 - math.exp(-1))
+    assert float(ema.network[0].weight) == pytest.approx(keep * 1 + (1 - keep) * 2)
+    assert float(ema.network[1].running_mean) == pytest.approx((1 - keep) * 4)
+    assert int(ema.network[1].num_batches_tracked) == 7
+    assert float(ema.network[0].bias) == bias
+    assert not ema.network.training and not ema.network[0].weight.requires_grad
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
