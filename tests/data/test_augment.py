@@ -128,6 +128,58 @@ def test_only_pictures_in_view_are_read() -> None:
     pytest.fail("every mosaic read all four pictures")
 
 
+def test_a_picture_out_of_view_leaves_the_others_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, read = [], []
+    monkeypatch.setattr(
+        "vision_heads.data.augment.in_view", lambda *_: bool(asked.append(1) or len(asked) > 1)
+    )
+    compose(FOUR, lambda sample: read.append(sample) or picture_of(sample), STILL, SIZE, rng(0))
+    assert read == FOUR[1:]
+
+
+def views(**strengths: float) -> np.ndarray:
+    """Many views drawn with one strength alone."""
+    return np.stack([random_view(still(**strengths), SIZE, rng(seed)) for seed in range(200)])
+
+
+def about_the_middle(views: np.ndarray) -> np.ndarray:
+    """The views as seen from the input's middle, which they must leave where it is."""
+    away = np.array([[1, 0, -160], [0, 1, -128], [0, 0, 1]])
+    found = away @ views @ np.linalg.inv(away)
+    np.testing.assert_allclose(found[:, :2, 2], 0, atol=1e-9)
+    return found[:, :2, :2]
+
+
+def reaches(drawn: np.ndarray, limit: float) -> bool:
+    """Whether numbers are spread from minus to plus a limit."""
+    inside = np.abs(drawn).max() <= limit * (1 + 1e-9)
+    return bool(inside and drawn.min() < -0.9 * limit and drawn.max() > 0.9 * limit)
+
+
+def test_each_strength_alone_does_what_it_says() -> None:
+    zoomed = about_the_middle(views(scale=0.4))
+    np.testing.assert_allclose(zoomed, zoomed[:, :1, :1] * np.eye(2), atol=1e-9)
+    assert reaches(zoomed[:, 0, 0] - 1, 0.4)
+    moved = views(translate=0.2)
+    np.testing.assert_array_equal(moved[:, :2, :2], np.broadcast_to(np.eye(2), (200, 2, 2)))
+    assert reaches(moved[:, 0, 2], 0.2 * 320) and reaches(moved[:, 1, 2], 0.2 * 256)
+    turned = about_the_middle(views(degrees=30))
+    np.testing.assert_allclose(
+        turned @ turned.mT, np.broadcast_to(np.eye(2), (200, 2, 2)), atol=1e-9
+    )
+    assert reaches(np.degrees(np.arctan2(turned[:, 1, 0], turned[:, 0, 0])), 30)
+    bent = about_the_middle(views(shear=20))
+    assert reaches(bent[:, 0, 1], np.tan(np.radians(20)))
+    assert reaches(bent[:, 1, 0], np.tan(np.radians(20)))
+    tilted = views(perspective=0.1)
+    middle, edges = np.array([160, 128, 1]), np.array([[320, 128, 1], [160, 256, 1]])
+    near = tilted @ middle
+    np.testing.assert_allclose(near / near[:, 2:], np.broadcast_to(middle, near.shape))
+    # An edge is up to a tenth nearer, or farther, than the middle.
+    depth = (tilted @ edges.T)[:, 2] / near[:, 2:] - 1
+    assert reaches(depth[:, 0], 0.1) and reaches(depth[:, 1], 0.1)
+
+
 def test_ignore_areas_follow_and_are_cut() -> None:
     sample = make_sample(320, 256, [], ignore=[(10, 20, 60, 50), (250, 200, 400, 300)])
     _, labels = compose([sample], picture_of, still(flip=1), SIZE, rng(0))
