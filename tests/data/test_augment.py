@@ -260,6 +260,39 @@ def test_copies_are_labelled_where_they_are() -> None:
     assert np.allclose(new[:, 2:] - new[:, :2], labels.boxes[:2, 2:] - labels.boxes[:2, :2])
 
 
+def test_a_copy_is_whole_and_its_margin_fades() -> None:
+    sample = make_sample(320, 256, [(100, 80, 120, 100)])
+    noise = rng(7).integers(0, 100, (256, 320, 3)).astype(np.uint8)
+    noise[70:110, 90:130] += 120
+    _, labels = compose([sample], picture_of, STILL, SIZE, rng(0))
+    pasted, more = paste_small(noise, labels, 1.0, 32, rng(2))
+    (x1, y1, *_), (x2, y2, *_) = labels.boxes[0].astype(int), more.boxes[1].astype(int)
+    dx, dy = x2 - x1, y2 - y1
+    part, old, margin = np.roll(noise, (dy, dx), (0, 1)).astype(float), noise.astype(float), 3
+    np.testing.assert_array_equal(pasted[y2 : y2 + 20, x2 : x2 + 20], noise[80:100, 100:120])
+    for out in range(1, margin + 2):  # pixels beside the copy, level with its middle
+        weight = max(1 - (out - 0.5) / (margin + 0.5), 0) if out <= margin else 0
+        for x, y in (
+            (x2 - out, y2 + 9),
+            (x2 + 19 + out, y2 + 9),
+            (x2 + 9, y2 - out),
+            (x2 + 9, y2 + 19 + out),
+        ):
+            mixed = part[y, x] * weight + old[y, x] * (1 - weight)
+            np.testing.assert_allclose(pasted[y, x], mixed, atol=0.51)
+    changed = np.argwhere((pasted != noise).any(-1))
+    assert changed.min(0).tolist() == [y2 - margin, x2 - margin]
+    assert changed.max(0).tolist() == [y2 + 19 + margin, x2 + 19 + margin]
+
+
+@pytest.mark.parametrize(("box", "copied"), [((9, 9, 42, 19), 0), ((9, 9, 41, 19), 1)])
+def test_small_goes_by_the_longest_side(box: tuple[int, ...], copied: int) -> None:
+    sample = make_sample(320, 256, [box])
+    picture, labels = compose([sample], picture_of, STILL, SIZE, rng(0))
+    _, more = paste_small(picture, labels, 1.0, 32, rng(2))
+    assert len(more.boxes) == 1 + copied
+
+
 def test_copies_stay_off_each_other() -> None:
     boxes = [(4 + 16 * i, 4, 16 + 16 * i, 18) for i in range(6)]
     sample = make_sample(104, 64, boxes, list(range(6)))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.data.scenes import STILL, write_split
 from vision_heads.data.dataset import TrainLoader
-from vision_heads.data.order import NEVER, Schedule
+from vision_heads.data.order import NEVER, Schedule, epoch_order, quotas
+from vision_heads.errors import UserError
 
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 
@@ -37,6 +38,38 @@ def test_turns_are_as_even_as_the_weights_allow(sizes, epochs, data) -> None:
         # Within an epoch nothing comes a second time before everything else had its turn.
         assert turns.max() <= epochs * -(-count // size)
         assert turns.min() >= epochs * (count // size)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights", "expected"),
+    [
+        ((6, 4), None, [6, 4]),
+        ((6, 4), (1, 1), [5, 5]),
+        ((3, 3, 3), (1, 1, 2), [2, 2, 5]),  # 2.25, 2.25, 4.5: the largest remainder
+        ((3, 3, 4), (1, 1, 1), [4, 3, 3]),  # of equal ones the first
+        ((3, 1), (1000, 1), [4, 1]),  # none is left out
+    ],
+)
+def test_shares_of_an_epoch(sizes, weights, expected) -> None:
+    assert quotas(sizes, weights) == expected
+
+
+def test_a_share_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="weight must be above 0"):
+        quotas([3, 3], [1, 0])
+
+
+@given(st.integers(0, 99))
+def test_data_sets_are_evenly_mixed(epoch: int) -> None:
+    order = epoch_order((40, 10, 7), (40, 20, 7), seed=1, epoch=epoch)
+    assert [sorted(picks.tolist()) for picks in order.picks] == [
+        [*range(40)], sorted([*range(10)] * 2), [*range(7)]
+    ]  # fmt: skip
+    for part in (1 / 4, 1 / 2, 3 / 4):
+        begun = np.bincount(order.source[: round(67 * part)], minlength=3)
+        assert (np.abs(begun - np.array([40, 20, 7]) * part) <= 3).all()
+    for source, count in enumerate((40, 20, 7)):
+        assert order.rank[order.source == source].tolist() == [*range(count)]
 
 
 def test_counted_turns_are_those_that_batches_show(tmp_path: Path) -> None:
