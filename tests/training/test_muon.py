@@ -38,6 +38,39 @@ def test_a_step_is_as_large_as_the_learning_rate_says() -> None:
     assert weight.square().mean().sqrt().item() == pytest.approx(0.01 * RMS, rel=0.2)
 
 
+def test_matrices_move_by_nesterovs_momentum_made_orthogonal() -> None:
+    generator = torch.Generator().manual_seed(4)
+    start, *gradients = torch.randn(4, 6, 10, generator=generator)
+    weight = torch.nn.Parameter(start.clone().view(6, 5, 2, 1))
+    optimizer = Muon(
+        [{"params": [weight], "matrix": True, "weight_decay": 0.3}], lr=0.05, momentum=0.8
+    )
+    expected, mean = start, torch.zeros(6, 10)
+    for gradient in gradients:
+        weight.grad = gradient.view_as(weight)
+        optimizer.step()
+        mean = 0.8 * mean + 0.2 * gradient
+        ahead = 0.2 * gradient + 0.8 * mean
+        move = 0.05 * RMS * 10**0.5 * orthogonal(ahead[None])[0]
+        expected = expected * (1 - 0.05 * 0.3) - move
+        torch.testing.assert_close(weight.detach().flatten(1), expected)
+
+
+def test_matrices_of_one_shape_do_not_mix() -> None:
+    generator = torch.Generator().manual_seed(5)
+    gradients = torch.randn(2, 4, 6, generator=generator) * torch.tensor([1.0, 1e3]).view(2, 1, 1)
+    together = [torch.nn.Parameter(torch.zeros(4, 6)) for _ in range(2)]
+    idle = torch.nn.Parameter(torch.ones(4, 6))
+    for weight, gradient in zip(together, gradients, strict=True):
+        weight.grad = gradient.clone()
+    optimizer = Muon([{"params": [*together, idle], "matrix": True, "weight_decay": 0.5}], lr=0.1)
+    assert optimizer.step(lambda: 7.0) == 7.0
+    for weight, gradient in zip(together, gradients, strict=True):
+        alone = -0.1 * RMS * 6**0.5 * orthogonal(gradient[None])[0]
+        torch.testing.assert_close(weight.detach(), alone, rtol=1e-3, atol=1e-5)
+    assert (idle == 1).all(), "what has no gradient does not decay either"
+
+
 def test_vectors_move_as_with_adamw() -> None:
     start = torch.randn(20, generator=torch.Generator().manual_seed(2))
     ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())

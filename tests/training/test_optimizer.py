@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from vision_heads.training.config import OptimizerConfig  # noqa: E402
+from vision_heads.training.muon import Muon  # noqa: E402
 from vision_heads.training.optimizer import Ema, learning_rate, make_optimizer  # noqa: E402
 
 
@@ -52,6 +53,46 @@ def test_only_weights_of_convolutions_decay(name: str) -> None:
     assert [p.ndim for p in decayed["params"]] == [4]
     assert decayed["weight_decay"] > 0 == plain["weight_decay"]
     assert len(plain["params"]) == 3
+
+
+def test_the_optimizer_is_the_one_that_was_asked_for() -> None:
+    network = torch.nn.Conv2d(4, 4, 1, bias=False)
+    made = {
+        name: make_optimizer(network, OptimizerConfig(name=name, lr=0.03, momentum=0.8))
+        for name in ("adamw", "sgd", "muon")
+    }
+    kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "muon": Muon}
+    assert {name: type(one) for name, one in made.items()} == kinds
+    assert all(group["lr"] == 0.03 for one in made.values() for group in one.param_groups)
+    assert made["adamw"].defaults["betas"] == (0.8, 0.999)
+    assert (made["sgd"].defaults["momentum"], made["sgd"].defaults["nesterov"]) == (0.8, True)
+    assert made["muon"].defaults["momentum"] == 0.8
+
+
+def test_what_is_frozen_stays_out_and_what_is_beside_the_network_does_not_decay() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    network[0].requires_grad_(False)
+    beside = [torch.nn.Parameter(torch.zeros(2, 2))]
+    for others in ((), beside):
+        groups = make_optimizer(network, OptimizerConfig(weight_decay=0.1), others).param_groups
+        assert [g["params"] for g in groups[:2]] == [[network[1].weight], [network[1].bias]]
+        assert [(g["params"], g["weight_decay"]) for g in groups[2:]] == (
+            [(beside, 0.0)] if others else []
+        )
+
+
+def test_muon_turns_hidden_layers_alone() -> None:
+    plain = {"kernel_size": 1, "bias": False}
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, **plain),  # of colours
+        torch.nn.Conv2d(8, 8, **plain),
+        torch.nn.Conv2d(8, 8, groups=8, **plain),
+        torch.nn.Conv2d(8, 2, 1),  # the last
+    )
+    optimizer = make_optimizer(network, OptimizerConfig(name="muon"))
+    turned = [g["params"] for g in optimizer.param_groups if g["matrix"]]
+    assert turned == [[network[1].weight]]
+    assert [len(g["params"]) for g in optimizer.param_groups] == [3, 1, 1]
 
 
 def test_average_follows_and_then_lags() -> None:
