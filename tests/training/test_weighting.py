@@ -47,8 +47,28 @@ def test_it_settles_where_the_factor_is_one_over_the_loss() -> None:
 
 def test_a_head_without_pictures_leaves_its_factor_alone() -> None:
     weighting = Uncertainty(["a", "b"], torch.device("cpu"))
-    weighting.total(_losses(a_x=4.0, b_x=0.0), ["a"]).backward()
+    losses = _losses(a_x=4.0, b_x=0.0)
+    losses["b/x"].requires_grad_()
+    weighting.total(losses, ["a"]).backward()
     assert weighting.log_variances["b"].grad is None
+    assert losses["b/x"].grad is not None, "other processes wait for its weights' gradients"
+
+
+def test_several_processes_share_the_factors_gradients() -> None:
+    asked = []
+
+    class Two:
+        num_processes = 2
+
+        def reduce(self, gradient: torch.Tensor, how: str) -> torch.Tensor:
+            asked.append((float(gradient), how))
+            return gradient * 3
+
+    weighting = Uncertainty(["a", "b"], torch.device("cpu"))
+    weighting.total(_losses(a_x=4.0, b_x=0.0), ["a"]).backward()
+    weighting.share(Two())  # type: ignore[arg-type]
+    assert asked == [(-3.0, "mean")]
+    assert float(weighting.log_variances["a"].grad) == -9.0
 
 
 def test_a_run_learns_logs_and_keeps_factors(tmp_path: Path) -> None:
