@@ -169,6 +169,15 @@ def contestant(
 ) -> Contestant:
     """Make a contestant of an open model.
 
+    Args:
+        name: in the report.
+        engine: the model.
+        feed: gives its pictures.
+        batch: pictures a call.
+        imgsz: height and width; None: the model's own.
+        heads: which run; None: all.
+        conf: lowest score that counts.
+
     Raises:
         UserError: the file does not take such batches, sizes or heads.
     """

@@ -179,7 +179,13 @@ def _warp_rotations(sample: Sample, matrix: Matrix, keep: NDArray[np.bool_]) -> 
 
 
 def in_view(matrix: Matrix, width: float, height: float, size: tuple[int, int]) -> bool:
-    """Tell whether a picture of this size, mapped, may reach into an input of (height, width)."""
+    """Tell whether a picture, mapped, may reach into the input.
+
+    Args:
+        matrix: picture pixels to network pixels.
+        width, height: of the picture.
+        size: (height, width) of the input.
+    """
     x1, y1, x2, y2 = transform_boxes(np.array([[0, 0, width, height]], np.float64), matrix)[0]
     return bool(x1 < size[1] and y1 < size[0] and x2 > 0 and y2 > 0)
 

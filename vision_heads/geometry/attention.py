@@ -79,6 +79,15 @@ def point_place(
     """Return the place (3,) of something at pixel (x, y), where a head would be `size` px large.
 
     The size says how far away it is: take it from a head that is beside it.
+
+    Args:
+        point: x and y, pixels.
+        size: longer side of such a head's box, pixels.
+        width, height: of the picture.
+        focal: length in pixels; the picture's longer side when None.
+
+    Raises:
+        UserError: the size or the focal length is not positive.
     """
     require(size > 0, f"attention: size must be positive, got {size}")
     points = np.array([point], np.float64)

@@ -72,6 +72,10 @@ def plan(width: int, height: int, network_height: int, network_width: int) -> Le
     """Return the transform `letterbox` applies to a picture of this size, centred.
 
     The aspect ratio is kept as far as whole pixels allow; small pictures are enlarged.
+
+    Args:
+        width, height: of the picture, pixels, at least 1.
+        network_height, network_width: of the network's input, pixels.
     """
     scale = min(network_width / width, network_height / height)
     # At least one pixel, however thin the picture.

@@ -71,7 +71,13 @@ def overlap(
     shared: NDArray[np.float64],
     metric: str,
 ) -> NDArray[np.float64]:
-    """Return (P,) IoU ("iou") or intersection over the smaller box ("ios") of pairs."""
+    """Return (P,) IoU ("iou") or intersection over the smaller box ("ios") of pairs.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        i, j, shared: (P,) pairs, as `overlapping_pairs` gives them.
+        metric: "iou" or "ios".
+    """
     areas = area(np.asarray(boxes, np.float64))
     first, second = areas[i], areas[j]
     whole = np.minimum(first, second) if metric == "ios" else first + second - shared

@@ -63,7 +63,13 @@ def _matrices(network: nn.Module) -> set[Tensor]:
 def learning_rate(
     config: OptimizerConfig, step: float, steps_per_epoch: int, total_steps: int
 ) -> float:
-    """Return the learning rate of a step: linear warm-up, then a cosine to `final`."""
+    """Return the learning rate of a step: linear warm-up, then a cosine to `final`.
+
+    Args:
+        config: peak, `final` and warm-up.
+        step: batches since the run began; parts of one where frozen heads shorten epochs.
+        steps_per_epoch, total_steps: of the whole run, as if no head froze.
+    """
     warmup = max(int(config.warmup_epochs * steps_per_epoch), config.warmup_steps)
     warmup = min(warmup, total_steps // 2)
     if step < warmup:
