@@ -52,6 +52,22 @@ def test_an_unreadable_line_is_named_and_the_others_are_kept(tmp_path, line, kin
     assert split.samples[0].labels.tolist() == [0, 1]
 
 
+def test_places_and_names_of_a_card(tmp_path):
+    picture(tmp_path / "images/a.png")
+    text(tmp_path / "annotations/a.txt", "1,1,5,5,1,1,0,0\n")
+    places = {"train": {"images": "images"}, "val": {"images": "images", "annotations": "x"}}
+    path = card(tmp_path / "c.yaml", format="visdrone", splits=places)
+    assert load_split(path, "train").samples[0].labels.tolist() == [0]
+    with pytest.raises(UserError, match="x: no such folder of VisDrone txt files"):
+        load_split(path, "val")
+    names = [f"n{number}" for number in range(10)]
+    path = card(tmp_path / "c.yaml", format="visdrone", splits=places, names=names)
+    assert load_split(path, "train").names == tuple(names)
+    path = card(tmp_path / "c.yaml", format="visdrone", splits=places, names=names[1:])
+    with pytest.raises(UserError, match="VisDrone has 10 classes, the card names 9"):
+        load_split(path, "train")
+
+
 def test_faulty_boxes_are_kept_and_named(tmp_path):
     lines = "1,1,0,5,1,1,0,0\n35,1,8,5,1,1,0,0\n5,5,6,6,1,3,0,0\n5,5,6,6,1,3,0,0\n36,1,5,5,1,1,0,0"
     split = load_split(visdrone_set(tmp_path, {"a": lines}), "train")

@@ -6,6 +6,8 @@ import pytest
 
 from tests.data.folders import card, picture, text, voc, voc_object
 from vision_heads.data.card import load_split
+from vision_heads.data.formats.voc import OTHER_NAME, REGION_NAME
+from vision_heads.data.sample import OTHER, REGION
 from vision_heads.errors import UserError
 
 
@@ -58,13 +60,36 @@ def test_ids_file_chooses_the_pictures(tmp_path):
         ("<object><name>cat</name></object>", "bad-annotation", "object 2: no bndbox/xmin"),
     ],
 )
-def test_an_unreadable_object_is_named(tmp_path, item, kind, detail):
-    path = one(tmp_path, voc_object("cat", (1, 1, 9, 9)), item, names=["cat"])
+def test_an_unreadable_object_is_named_and_the_others_are_kept(tmp_path, item, kind, detail):
+    good = voc_object("cat", (1, 1, 9, 9)), voc_object("cat", (5, 6, 7, 8))
+    path = one(tmp_path, good[0], item, good[1], names=["cat"])
     split = load_split(path, "train")
     (problem,) = split.problems
     assert problem.kind == kind and problem.detail.startswith(detail)
     assert problem.file.name == "a.xml"
-    assert len(split.samples[0].boxes) == 1
+    assert split.samples[0].boxes.tolist() == [[0, 0, 9, 9], [4, 5, 7, 8]]
+
+
+def test_areas_of_no_class_are_difficult_objects(tmp_path):
+    areas = [voc_object(name, (1, 1, 9, 9), 1) for name in (REGION_NAME, OTHER_NAME)]
+    path = one(tmp_path, *areas, voc_object(REGION_NAME, (1, 1, 9, 9)), names=["cat"])
+    split = load_split(path, "train")
+    assert split.samples[0].ignore_labels.tolist() == [REGION, OTHER]
+    (problem,) = split.problems
+    assert (problem.kind, problem.detail) == ("unknown-class", f"object 3: name {REGION_NAME!r}")
+
+
+def test_labels_are_looked_for_where_voc_has_them(tmp_path):
+    picture(tmp_path / "JPEGImages/a.png")
+    voc(tmp_path / "Annotations/a.xml", voc_object("cat", (1, 1, 9, 9)))
+    places = {
+        "train": {"images": "JPEGImages"},
+        "val": {"images": "JPEGImages", "annotations": "x"},
+    }
+    path = card(tmp_path / "c.yaml", format="voc", names=["cat"], splits=places)
+    assert load_split(path, "train").samples[0].boxes.tolist() == [[0, 0, 9, 9]]
+    with pytest.raises(UserError, match="x: no such folder of VOC XML files"):
+        load_split(path, "val")
 
 
 def test_a_file_that_is_no_xml_is_the_picture_s_problem(tmp_path):

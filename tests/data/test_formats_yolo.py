@@ -46,6 +46,8 @@ def test_key_points_after_a_box_are_no_polygon(tmp_path):
     [
         ("0 0.5 0.5 0.2", "bad-annotation", "line 1: 4 columns"),
         ("0 0.5 0.5 0.2 0.2 0.9", "bad-annotation", "line 1: 6 columns"),
+        ("0 0.5 0.5", "bad-annotation", "line 1: 3 columns"),
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "bad-annotation", "line 1: 8 columns"),
         ("0 0.5 x 0.2 0.2", "bad-annotation", "line 1: column 3 is 'x', not a number"),
         ("0 0.5 inf 0.2 0.2", "bad-annotation", "line 1: column 3 is 'inf', not a number"),
         ("0.5 0.5 0.5 0.2 0.2", "bad-annotation", "line 1: class is '0.5', not a whole number"),

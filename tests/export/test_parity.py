@@ -56,6 +56,28 @@ def test_a_real_difference_is_found_wherever_it_is(name, by):
         assert parity.differences[name] >= tolerance(name)
 
 
+@pytest.mark.parametrize("moved", [(0, 40, 0, 40), (40, 0, 40, 0), (0, -40, 0, -40)])
+def test_equal_scores_are_told_apart_by_every_side_of_their_boxes(moved):
+    """Three cells of one score and almost one place, which the file gives in another order."""
+    reference = cells()
+    reference["scores"][4:7] = reference["scores"][4]
+    reference["boxes"][5] = reference["boxes"][4] + np.array(moved)
+    reference["boxes"][6] = reference["boxes"][4] + np.array(moved[::-1]) * 2
+    order = [*range(4), 6, 4, 5, *range(7, 20)]
+    found = {name: values[order] for name, values in reference.items()}
+    parity = judge(reference, found)
+    assert parity.good and parity.reordered == 3 and parity.differences["boxes"] == 0
+    assert list(match(reference, found)) == order
+
+
+def test_candidates_that_score_have_a_best_class_above_a_twentieth():
+    reference = cells()
+    reference["scores"] /= 8
+    best = reference["scores"].max(1)
+    found = first(reference, 60)
+    assert judge(reference, found).candidates_that_score == int((best > 0.05).sum()) < 60
+
+
 def test_one_cell_cannot_stand_for_two_candidates():
     reference = cells()
     found = first(reference, 20)
