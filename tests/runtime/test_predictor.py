@@ -322,11 +322,18 @@ def test_what_is_longer_than_a_tile_is_one_box_as_good_as_its_best_piece():
     assert found.xyxy.tolist() == [[20, 10, 230, 30], [100, 40, 130, 60]]
     assert found.class_id.tolist() == [0, 1]
     assert found.score.tolist() == pytest.approx([0.4 + 64 * 20 / 10000, 0.4 + 30 * 20 / 10000])
-    (best,) = predictor(image, slicing=slicing, max_det=1)["bars"].class_id
-    assert best == 0
-    # In the whole picture it is too coarse for these, and in tiles too small for one more.
+    # Seen coarsely in the whole picture too, each stays one.
     both = predictor(image, slicing=Slicing(size=64, overlap=0.25))["bars"]
     np.testing.assert_allclose(both.xyxy, found.xyxy)
+
+
+def test_the_limit_of_results_is_of_the_picture_not_of_a_tile():
+    image = np.zeros((64, 250, 3), np.uint8)
+    image[10:20, 5:15, 2] = 200
+    image[10:20, 220:240, 2] = 250  # more of it: the better one
+    slicing = Slicing(size=64, overlap=0.25, whole=False)
+    found = Predictor(_FindsBars())(image, slicing=slicing, max_det=1)["bars"]
+    assert found.xyxy.tolist() == [[220, 10, 240, 20]]
 
 
 def test_what_lies_in_the_border_alone_is_nothing(monkeypatch):
