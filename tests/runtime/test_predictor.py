@@ -50,6 +50,43 @@ def test_boxes_come_back_in_the_pictures_own_pixels(predictor):
     assert result.image is image
 
 
+def test_every_argument_reaches_the_request(predictor, monkeypatch):
+    class AskedError(Exception):
+        pass
+
+    asked = []
+
+    def ask(engine, options, **more):
+        asked.append((engine, options, more))
+        raise AskedError
+
+    monkeypatch.setattr("vision_heads.runtime.predictor.make_request", ask)
+    names = ("classes", "heads", "imgsz", "batch", "slicing", "keep_image", "merge")
+    more = {name: object() for name in names}
+    with pytest.raises(AskedError):
+        predictor("a.jpg", conf=0.1, iou=0.2, max_det=3, multi_label=True, **more)
+    options = DecodeOptions(0.1, 0.2, 3, None, True)
+    with pytest.raises(AskedError):
+        predictor.stream([], options, **more)
+    for _, one, rest in asked:
+        assert one == options and rest == more
+    for call in (lambda: predictor("a.jpg"), lambda: predictor.stream([])):
+        asked.clear()
+        with pytest.raises(AskedError):
+            call()
+        assert asked[0][1] == DecodeOptions()
+
+
+def test_load_hands_on_where_to_run(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "vision_heads.runtime.predictor.open_engine",
+        lambda *file, **more: asked.append((file, more)) or _FindsBars(),
+    )
+    load("a.onnx", threads=3, provider="cpu")
+    assert asked == [(("a.onnx",), {"threads": 3, "provider": "cpu"})]
+
+
 def test_the_network_sees_rgb(predictor):
     image = picture(128, 128, {"red": [(16, 16, 16)]})
     assert predictor(image)["aerial"].counts() == {"red": 1}
