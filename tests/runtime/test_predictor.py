@@ -113,6 +113,9 @@ def test_thresholds_limits_and_classes(predictor):
     assert len(predictor(image, max_det=2)) == 2
     assert predictor(image, classes=["green"])["aerial"].counts() == {"green": 1}
     assert predictor(image, classes=[0])["aerial"].counts() == {"red": 3}
+    # One alone needs no list; the file's own size may be named.
+    alone = predictor(image, classes="green", heads="aerial", imgsz=(128, 128))
+    assert alone["aerial"].counts() == {"green": 1}
     assert len(predictor(image, conf=1.0)) == 0
 
 
@@ -135,6 +138,9 @@ def test_an_empty_list_gives_an_empty_list(predictor):
         ({"heads": 5}, "no head 5"),
         ({"imgsz": 100}, "imgsz must be a multiple of 32.*, got 100; near it: 96x96 or 128x128"),
         ({"imgsz": 256}, "made for 128x128 only"),
+        ({"imgsz": (128, 256)}, "made for 128x128 only; export it for 128x256"),
+        ({"imgsz": (128, 100)}, "imgsz must be a multiple of 32"),
+        ({"imgsz": (8224, 128)}, "imgsz must be a multiple of 32.* up to 8192"),
         ({"batch": 0}, "batch must be a whole number of at least 1"),
         ({"batch": "x"}, "batch must be a whole number of at least 1"),
         ({"slicing": 5}, "size must be at least 32"),
