@@ -61,6 +61,7 @@ def search(
             help="Weights (.safetensors) of one head each, 2 to 8; NAME=FILE renames the head.",
         ),
     ],
+    *,
     data: Annotated[
         list[str],
         typer.Option(help="Data-set card of each model, in their order: give it once a model."),

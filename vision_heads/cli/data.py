@@ -117,6 +117,7 @@ def check(
 def convert(
     card: CardArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")],
+    *,
     to: Annotated[str, typer.Option("--to", metavar="coco|yolo|voc", help="The new format.")],
     split: SplitOption = None,
     link: Annotated[

@@ -46,6 +46,7 @@ def register(app: typer.Typer) -> None:
     @app.command("synth", help=_EXAMPLES, no_args_is_help=True)
     def synth(
         out: Annotated[Path, typer.Argument(help="Folder to write; made if it is not there.")],
+        *,
         count: Annotated[int, typer.Option(help="Pictures in OUT/train.")] = 300,
         val: Annotated[int, typer.Option(help="Pictures in OUT/val.", min=0)] = 0,
         size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "960x540",

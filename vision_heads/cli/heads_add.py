@@ -38,6 +38,7 @@ def add(
         str | None,
         typer.Argument(help="Weights (.safetensors), or a shipped name.", show_default=False),
     ] = None,
+    *,
     head: Annotated[
         list[str] | None,
         typer.Option(

@@ -79,6 +79,7 @@ def train(
         Path | None,
         typer.Argument(help="YAML of settings; flags below override it.", show_default=False),
     ] = None,
+    *,
     head: Annotated[
         list[str] | None,
         typer.Option(help="A head, NAME=KIND:CARD; repeat for several.", show_default=False),
