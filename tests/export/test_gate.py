@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,9 +15,9 @@ from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError
 from vision_heads.export import gate as module
 from vision_heads.export.fp16 import to_fp16
-from vision_heads.export.gate import Gate, Limits
+from vision_heads.export.gate import Gate, HeadChange, Limits, Verdict
 from vision_heads.export.gate_latency import Latency, compare
-from vision_heads.export.gate_truth import load_truths, pictures_alone
+from vision_heads.export.gate_truth import Figures, load_truths, pictures_alone
 from vision_heads.export.pictures import picture_files
 from vision_heads.network import Network
 from vision_heads.runtime.engines import open_engine
@@ -71,6 +72,86 @@ def test_lost_accuracy_is_refused_with_the_number(gate, damaged):
     assert not gate.accepts(damaged, "int8")
     gate.limits = Limits(max_drop=100)
     assert gate.accepts(damaged, "int8")
+
+
+@pytest.mark.parametrize(
+    ("precision", "limits", "ap50", "mae", "problems"),
+    [
+        ("float16", {}, 89.5, 10.5, 0),
+        ("float16", {}, 89.49, 10.5, 1),
+        ("float16", {}, 89.5, 10.51, 1),
+        ("float32", {}, 89.4, 10.6, 2),
+        ("bfloat16", {}, 99.0, 2.0, 0),
+        ("int8", {}, 88.5, 11.5, 0),
+        ("int8", {}, 88.4, 11.6, 2),
+        ("int8", {"max_drop": 0.0, "max_mae_rise": 0.0}, 90.0, 10.0, 0),
+        ("int8", {"max_drop": 0.0, "max_mae_rise": 0.0}, 89.9, 10.1, 2),
+        ("int8", {}, math.nan, 10.0, 1),
+        ("int8", {}, 90.0, math.nan, 1),
+    ],
+)
+def test_what_a_file_may_lose(precision, limits, ap50, mae, problems):
+    judge = Gate(None, None, {}, None, limits=Limits(**limits))
+    changed = HeadChange("a", "labels", Figures(90, 50, 10), Figures(ap50, 50, mae))
+    assert len(judge._accuracy_problems([changed], precision)) == problems
+    poseless = HeadChange("b", "labels", Figures(90, 50, math.nan), Figures(ap50, 50, math.nan))
+    drop_alone = bool(problems) and not -(ap50 - 90) <= judge.limits.drop(precision)
+    assert len(judge._accuracy_problems([poseless], precision)) == drop_alone
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_a_head_that_finds_nothing_refuses_all_but_the_proved_file(precision):
+    judge = Gate(None, None, {}, None)
+    nothing = HeadChange("a", "nothing", *[Figures(*[math.nan] * 3)] * 2)
+    assert bool(judge._accuracy_problems([nothing], precision)) == (precision != "float32")
+
+
+@pytest.mark.parametrize(
+    ("stored", "executed", "latency", "problems", "notes"),
+    [
+        ((10, 0), (10, 0), "here", 0, 0),
+        ((5, 5), (5, 5), "here", 0, 0),  # half is enough
+        ((4, 6), (4, 6), "here", 1, 0),
+        ((10, 0), (5, 5), "here", 0, 1),  # the runtime computes half of what is stored: told
+        ((10, 0), (4, 6), "here", 1, 0),
+        ((10, 0), (4, 6), "auto", 0, 1),
+        ((10, 0), (4, 6), "off", 0, 1),
+        ((0, 10), (0, 10), "off", 1, 1),
+        (None, (5, 5), "here", 0, 1),  # a file that says nothing is judged by what runs
+        (None, (4, 6), "here", 1, 0),
+    ],
+)
+def test_how_much_must_be_in_the_precision_asked_for(stored, executed, latency, problems, notes):
+    def layers(counts):
+        half, single = counts
+        # Adding holds no weights, and counts for nothing.
+        return {"Conv": {"float16": half, "float32": single}, "Add": {"float32": 99}}
+
+    judge = Gate(None, None, {}, None, limits=Limits(latency=latency))
+    verdict = Verdict("onnx-fp16", Path("a.onnx"), "float16", 1, executed=layers(executed))
+    verdict.stored = layers(stored) if stored else {}
+    judge._judge_precision(verdict)
+    assert (len(verdict.problems), len(verdict.notes)) == (problems, notes)
+
+
+@pytest.mark.parametrize(
+    ("latency", "computed", "slower", "problems", "notes"),
+    [
+        ("here", 9, False, 0, 0),
+        ("here", 0, True, 1, 0),
+        ("auto", 9, True, 1, 0),
+        ("auto", 0, True, 0, 1),  # the machine has no such arithmetic: not the file's fault
+        ("off", 9, True, 0, 1),
+    ],
+)
+def test_what_slower_means_for_a_file(latency, computed, slower, problems, notes):
+    judge = Gate(None, None, {}, None, limits=Limits(latency=latency))
+    verdict = Verdict("onnx-fp16", Path("a.onnx"), "float16", 1)
+    verdict.executed = {"Conv": {"float16": computed, "float32": 9 - computed}}
+    times = (3.0, 2.0, 1.5, 1.4, 1.6) if slower else (2.0, 3.0, 0.7, 0.5, 0.9)
+    verdict.latency = Latency(*times, rounds=5, batch=1)
+    judge._judge_latency(verdict)
+    assert (len(verdict.problems), len(verdict.notes)) == (problems, notes)
 
 
 def test_a_precision_that_the_machine_does_not_use_is_refused_unless_it_is_for_another(
