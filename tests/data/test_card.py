@@ -236,3 +236,15 @@ def test_an_unknown_split_lists_the_known_ones(tmp_path):
 def test_the_card_of_our_own_recipes_fits_the_shared_data(shared_data, repository):
     split = load_split(repository / "tools/cards/visdrone-mini.yaml", "val")
     assert (len(split.samples), split.problems) == (90, [])
+
+
+def test_renamed_classes_may_change_places_but_not_meet(tmp_path):
+    picture(tmp_path / "images/a.png")
+    text(tmp_path / "labels/a.txt", "0 0.5 0.5 0.2 0.2\n")
+    place = {"images": "images", "annotations": "labels"}
+    fields = {"format": "yolo", "names": ["cat", "dog", "cow"], "splits": {"train": place}}
+    swapped = card(tmp_path / "c.yaml", **fields, rename={"cat": "dog", "dog": "cat"})
+    assert load_split(swapped, "train").names == ("dog", "cat", "cow")
+    met = card(tmp_path / "c.yaml", **fields, rename={"cat": "dog"})
+    with pytest.raises(UserError, match=r"c\.yaml: rename: dog would be there twice"):
+        load_split(met, "train")

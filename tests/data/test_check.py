@@ -115,6 +115,31 @@ def test_twins_in_a_split_are_reported_and_leaks_are_broken(tmp_path):
     assert report.to_dict()["leaks"][0]["other_file"] == str(bmp)
 
 
+def test_without_a_training_split_every_split_may_leak_into_later_ones(tmp_path):
+    for split, stem in (("a", "p"), ("b", "q"), ("c", "r")):
+        visdrone_set(tmp_path, {stem: ""}, split)
+    picture(tmp_path / "b/images/q.png", seed=77)  # p and r are the same
+    places = {s: {"images": f"{s}/images", "annotations": f"{s}/annotations"} for s in "abc"}
+    report = report_of(card(tmp_path / "all.yaml", format="visdrone", splits=places))
+    assert [(leak.train, leak.other) for leak in report.leaks] == [("a", "c")]
+
+
+def test_a_sheet_is_spread_over_the_split():
+    samples = [
+        Sample(
+            Path(f"{n}.png"), str(n), 40, 30, np.array([[1, 1, 9, 9]], np.float32), np.zeros(1, int)
+        )
+        for n in range(21)
+    ]
+    samples[4].boxes = np.array([[5, 5, 5, 9]], np.float32)  # empty: comes first, and once
+    samples[6].boxes, samples[6].labels = np.zeros((0, 4), np.float32), np.zeros(0, int)
+    split = DataSplit("set", "train", ("a",), (0,), samples)
+    chosen = [int(sample.image_id) for sample in _chosen(split, 6)]
+    assert chosen[0] == 4 and len(set(chosen)) == 6 and 6 not in chosen
+    assert chosen[1] == 0 and chosen[-1] == 20
+    assert max(np.diff(chosen[1:])) <= 6
+
+
 def test_splits_with_different_classes_disagree(tmp_path):
     picture(tmp_path / "images/a.png")
     for split, names in (("train", ("cat", "dog")), ("val", ("cat",))):

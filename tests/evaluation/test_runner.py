@@ -9,6 +9,7 @@ import pytest
 from tests.evaluation.scenes import picture, split_of
 from vision_heads.errors import UserError
 from vision_heads.evaluation.protocols import score
+from vision_heads.evaluation.records import class_map
 from vision_heads.evaluation.runner import choose_head, describe, options_for, predict_split
 from vision_heads.results import Detections, Failure, Result
 from vision_heads.spec import HeadSpec, ModelSpec
@@ -82,6 +83,9 @@ def test_options():
     assert options_for("visdrone").max_det == 500
     assert options_for("coco").max_det == 1000
     assert options_for("coco").multi_label
+    assert (options_for("coco").conf, options_for("coco").iou) == (0.001, 0.7)
+    own = options_for("coco", conf=0.0, iou=0.0, max_det=7)
+    assert (own.conf, own.iou, own.max_det) == (0.0, 0.0, 7)
     assert options_for("coco", conf=0.1, iou=0.5, max_det=7) == options_for(
         "visdrone", conf=0.1, iou=0.5, max_det=7
     )
@@ -101,6 +105,14 @@ def test_head_is_chosen_by_kind_and_name():
         choose_head(ModelSpec(heads=(one, other)), "coco", "other")
     with pytest.raises(UserError, match="no head of this model"):
         choose_head(ModelSpec(heads=(other,)), "visdrone")
+
+
+def test_classes_that_only_the_data_have_are_told():
+    known = class_map(("x", "a"), ("a", "b", "c"))
+    assert describe(known, ("a", "b", "c")) == (
+        "1 of 3 classes match: the model cannot find b, c (scored as missed); "
+        "the data set lacks x (left out)"
+    )
 
 
 def test_describe_says_nothing_when_all_match():
