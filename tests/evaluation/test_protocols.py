@@ -160,6 +160,21 @@ def test_classes_that_differ_in_case_alone_are_kept_apart():
     assert class_map(("a", "B"), ("b", "A", "a")).index.tolist() == [2, 0]
 
 
+def test_classes_match_however_their_words_are_joined():
+    for one in ("traffic light", "Traffic-Light", "traffic_light", " TRAFFIC  light"):
+        for other in ("traffic light", "traffic-light", "Traffic_Light"):
+            assert class_map((one,), (other,)).index.tolist() == [0]
+
+
+def test_two_lone_classes_match_whatever_they_are_called_where_that_is_asked_for():
+    with pytest.raises(UserError, match="no class in common: the model finds head; the data set"):
+        class_map(("head",), ("person",))
+    assert class_map(("head",), ("person",), lone=True).index.tolist() == [0]
+    for model, data in ((("head", "hat"), ("person",)), (("head",), ("person", "hand"))):
+        with pytest.raises(UserError, match="no class in common"):
+            class_map(model, data, lone=True)
+
+
 def test_the_kind_evaluates_by_the_protocol():
     split, _ = apart(1)
     perfect = [

@@ -12,6 +12,7 @@ from vision_heads.media.draw import (
 from vision_heads.results import Detections, Result
 
 NAMES = ("pedestrian", "car", "bus")
+RED = (0, 0, 255)
 
 
 def grey(height: int = 240, width: int = 320) -> np.ndarray:
@@ -143,6 +144,54 @@ def test_a_long_legend_is_summed_up_instead_of_leaving_the_picture() -> None:
     entries = {f"class {index}": (class_color(index), index) for index in range(200)}
     for height, width in ((240, 320), (20, 30), (3, 3)):
         assert draw_legend(grey(height, width), entries).shape == (height, width, 3)
+
+
+def test_the_legends_lines_and_their_order(monkeypatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(draw, "_text", lambda picture, text, *_: written.append(text))
+    entries = {"a": (RED, 5), "later": (RED, None), "b": (RED, 9), "c": (RED, 1), "d": (RED, 5)}
+    draw_legend(grey(), entries)
+    assert written == ["b  9", "a  5", "d  5", "c  1", "later"]
+    written.clear()
+    draw_legend(grey(height=48), entries)
+    assert written == ["b  9", "a  5", "3 more  6"]
+
+
+def placed(monkeypatch, boxes: list[list[float]]) -> list[list[int]]:
+    """Where the labels of boxes are written, left, top, right and bottom."""
+    places: list[list[int]] = []
+    monkeypatch.setattr(
+        draw, "_write_label", lambda picture, text, place, *_: places.append(place.tolist())
+    )
+    draw_boxes(grey(), np.array(boxes, np.float32), ["car"] * len(boxes))
+    return places
+
+
+def test_a_label_lies_above_its_box_or_below_or_in_it(monkeypatch) -> None:
+    ((left, top, right, bottom),) = placed(monkeypatch, [[100, 100, 200, 180]])
+    wide = right - left
+    assert (left, bottom) == (100, 100) and 12 < wide < 60
+    ((left, top, *_),) = placed(monkeypatch, [[100, 0, 200, 180]])
+    assert left == 100 and 180 <= top <= 182
+    ((left, top, right, bottom),) = placed(monkeypatch, [[0, 0, 320, 240]])
+    assert left == 0 and 0 <= top <= 2 and bottom < 240
+    # At the right edge it moves in, as far as it must.
+    ((left, _, right, _),) = placed(monkeypatch, [[308, 100, 320, 180]])
+    assert 308 - wide < left < 308 and right == 320
+    # Two labels never lie on each other.
+    first, second = placed(monkeypatch, [[100, 100, 200, 180], [104, 100, 204, 180]])
+    assert first[3] <= second[1] or second[3] <= first[1]
+
+
+def test_a_label_in_its_box_hides_a_fifth_of_it_at_most(monkeypatch) -> None:
+    places: list[np.ndarray] = []
+    monkeypatch.setattr(draw, "_write_label", lambda *given: places.append(given[2]))
+    low = grey(height=40)  # no room above or below
+    draw_boxes(low, np.array([[0, 0, 20, 40]], np.float32), ["car"])
+    assert not places
+    draw_boxes(low, np.array([[0, 0, 200, 40]], np.float32), ["car"])
+    ((left, top, right, bottom),) = places
+    assert 20 * 40 < 5 * (right - left) * (bottom - top) < 200 * 40
 
 
 def test_contact_sheet_keeps_every_picture_and_its_shape() -> None:
