@@ -128,6 +128,17 @@ def test_a_header_that_claims_a_huge_picture_is_refused(tmp_path):
             read(path)
 
 
+@pytest.mark.parametrize(("width", "height"), [(0, 5), (5, 0), (0, 0)])
+def test_a_header_that_claims_no_picture_is_refused(tmp_path, width, height):
+    good = cv2.imencode(".png", np.zeros((5, 5, 3), np.uint8))[1].tobytes()
+    head = b"IHDR" + struct.pack(">II", width, height) + good[24:29]
+    path = tmp_path / "a.png"
+    path.write_bytes(good[:12] + head + struct.pack(">I", zlib.crc32(head)) + good[33:])
+    for read in (read_image, image_size):
+        with pytest.raises(ImageError, match=f"header says {width} x {height} pixels"):
+            read(path)
+
+
 def test_the_limit_of_pixels_can_be_set(tmp_path):
     path = _write(tmp_path / "a.jpg", _picture())
     assert read_image(path, max_pixels=120 * 80).shape == (80, 120, 3)

@@ -108,6 +108,16 @@ def test_crops_are_the_boxes_pixels(tmp_path):
     assert cv2.imread(str(tmp_path / "aerial" / "car" / "sub" / "a-1.jpg")).shape == (100, 100, 3)
 
 
+def test_a_crop_holds_every_pixel_that_its_box_touches(tmp_path):
+    result = _result(count=0)
+    result.heads["aerial"] = Detections([[10.4, 5.6, 20.2, 9.1]], [0.5], [0], ("car",))
+    result.image[5:10, 10:21] = (0, 0, 250)
+    CropSink(tmp_path).write("a", result)
+    crop = cv2.imread(str(tmp_path / "aerial" / "car" / "a-0.jpg"))
+    assert crop.shape == (5, 11, 3)
+    assert np.abs(crop.astype(int) - (0, 0, 250)).max() < 12
+
+
 def test_a_thin_box_gives_a_thin_crop(tmp_path):
     result = _result(count=0)
     result.heads["aerial"] = Detections(
