@@ -52,6 +52,23 @@ def test_learns_squares(tmp_path: Path) -> None:
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
+@pytest.mark.parametrize("clip", [0.01, 0.0])
+def test_a_step_is_no_longer_than_the_clipped_gradient(tmp_path: Path, clip: float) -> None:
+    optimizer = {"name": "sgd", "lr": 0.5, "momentum": 0, "weight_decay": 0, "clip": clip}
+    config = settings(optimizer=optimizer | {"warmup_steps": 0, "warmup_epochs": 0})
+    trainer = Trainer(config, {"squares": square_split(tmp_path, 4)}, {}, tmp_path / "run")
+    weights = [p for p in trainer.network.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in weights]
+    trainer.wrapped.train()
+    trainer._train_step(next(iter(trainer.loader.epoch(0))))
+    moved = [p.detach() - old for p, old in zip(weights, before, strict=True)]
+    length = float(torch.cat([one.flatten() for one in moved]).double().norm())
+    if clip:
+        assert length == pytest.approx(0.5 * clip, rel=0.01)
+    else:
+        assert length > 0.5 * 0.05
+
+
 def test_the_best_weights_are_the_latest_while_nothing_is_found(tmp_path, monkeypatch) -> None:
     """They were those of the first validation, the least trained, if no later one could tell."""
     from vision_heads.training import trainer as module
