@@ -100,6 +100,29 @@ def test_mot_text(tmp_path):
     assert text.inserted(Path("x/o.txt"), "s", "h") == Path("x/o-s-h.txt")
 
 
+def test_tracks_are_kept_by_head_and_a_file_may_be_gone_on_with(tmp_path):
+    frames = [seen(0, track=[0, 1]), seen(1, track=[2, -1])]
+    for append in (False, True, True):
+        output = text.MotLines(tmp_path / "a.txt", ["gate"], ["aerial", "street"], append=append)
+        output.frame(frames.pop(0) if frames else seen(2, track=[3, 4]))
+        output.close()
+    ids = [line.split(",")[:2] for line in (tmp_path / "a-aerial.txt").read_text().splitlines()]
+    assert ids == [["1", "0"], ["1", "1"], ["2", "2"], ["3", "3"], ["3", "4"]]
+    assert (tmp_path / "a-street.txt").read_text() == ""
+    text.MotLines(tmp_path / "a.txt", ["gate"], ["aerial", "street"]).close()
+    assert (tmp_path / "a-aerial.txt").read_text() == ""
+
+
+def test_the_end_of_a_source_closes_its_own_files_alone(tmp_path):
+    output = text.MotLines(tmp_path / "a.txt", ["gate", "yard"], ["aerial"])
+    output.end("gate")
+    output.frame(seen(0, source="yard", track=[1, 2]))
+    with pytest.raises(UserError, match=r"a-gate\.txt: is closed"):
+        output.frame(seen(0, track=[1, 2]))
+    output.close()
+    assert len((tmp_path / "a-yard.txt").read_text().splitlines()) == 2
+
+
 def test_a_full_disk_is_named_and_takes_nothing_along(tmp_path):
     output = text.JsonLines(full(tmp_path, "a.jsonl"))
     for _ in range(2):
