@@ -381,6 +381,31 @@ def test_a_source_without_pictures_leaves_no_video_and_takes_none_away(tmp_path)
     assert len(list(open_video(find_videos([str(tmp_path / "old-gate.mp4")])[0]))) == 1
 
 
+@pytest.mark.parametrize(
+    ("box", "shown"),
+    [
+        (None, (0, 0, 100, 80)),
+        ((20, 10, 40, 50), (17, 4, 43, 56)),  # 15 % of its sides around it
+        ((20.5, 10.5, 40.5, 50.5), (17, 4, 44, 57)),  # every pixel that it touches
+        ((0, 0, 20, 20), (0, 0, 23, 23)),
+        ((80, 60, 100, 80), (77, 57, 100, 80)),
+        ((200, 200, 240, 240), (99, 79, 100, 80)),  # outside: at least one pixel
+        ((-50, -50, -20, -20), (0, 0, 1, 1)),
+        ((30, 30, 30, 30), (30, 30, 31, 31)),
+    ],
+)
+def test_what_a_snapshot_shows_of_its_picture(tmp_path, monkeypatch, box, shown):
+    image = np.arange(100 * 80 * 3, dtype=np.uint32).reshape(80, 100, 3).astype(np.uint8)
+    saved = []
+    monkeypatch.setattr(
+        "vision_heads.stream.snapshots.save_jpeg", lambda path, crop: saved.append(crop)
+    )
+    Snapshots(tmp_path / "deep" / "shots").event(Event("k", "gate", box=box), image)
+    x1, y1, x2, y2 = shown
+    np.testing.assert_array_equal(saved[0], image[y1:y2, x1:x2])
+    assert (tmp_path / "deep" / "shots").is_dir()
+
+
 def test_snapshots_show_the_object(tmp_path):
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 100:140] = 255

@@ -91,3 +91,17 @@ def test_filters_of_gone_tracks_are_dropped():
     for index in range(200):
         smooth(hook, heads([np.eye(3)], [index]), index / 10)
     assert len(hook._filters["faces"]) <= 6
+
+
+def test_heads_without_poses_or_tracks_hold_up_no_others():
+    _, noisy = trembling(10)
+    hook, alone = PoseSmoothing(), PoseSmoothing()
+    for index in range(10):
+        posed = heads([noisy[index]], np.array([0]))  # ids may count from 0
+        given = {"cars": found([around(9, 9)]), "untracked": heads([noisy[index]], None)}
+        one = seen(given | {"faces": posed}, time=index / 25)
+        hook.update(one)
+        expected = smooth(alone, posed, index / 25)
+        assert one.result.heads["faces"].rotation == pytest.approx(expected)
+        assert one.result.heads["untracked"].rotation[0] == pytest.approx(noisy[index], abs=1e-6)
+    assert geodesic(expected[0], noisy[9]) > 1
