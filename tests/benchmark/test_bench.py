@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from dataclasses import asdict, replace
@@ -225,6 +226,16 @@ def test_measured_memory_and_energy_have_columns(report):
     )
     text = full.to_markdown()
     assert "200 (50)" in text and "7.5 (4.5)" in text and "250.0" in text
+    lines = text.splitlines()
+    side_by_side = lines.index(next(line for line in lines if line.startswith("| model")))
+    for at in (side_by_side, *(n for n, line in enumerate(lines) if line.startswith("| stage"))):
+        rows = list(itertools.takewhile(lambda line: line.startswith("|"), lines[at:]))
+        assert len({row.count(" | ") for row in rows}) == 1
+    assert lines[side_by_side].endswith("| memory MB (of the model) | W (idle) | mJ a picture |")
+    assert lines[side_by_side].count(f"x {report.entries[0].name}") == 1
+    assert sum(line.startswith("| end to end |") for line in lines) == len(report.entries)
+    shares = [int(line.split()[-3]) for line in lines if line.endswith(" % |")]
+    assert sum(shares) == pytest.approx(100 * len(report.entries), abs=3 * len(report.entries))
     assert "**Note:** the machine was busy." in text
     assert "Memory was not measured: it failed." in text
     assert "not measured | not measured |" in text
