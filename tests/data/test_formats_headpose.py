@@ -339,6 +339,24 @@ def test_heads_are_read_and_marked_ones_not_judged(tmp_path):
     assert sample.rotations is None
 
 
+def test_hidden_heads_without_a_side_have_no_area(tmp_path):
+    boxes = [person([n, 2, *side], ignore=1) for n, side in enumerate(((0, 5), (5, 0), (1, 1)))]
+    boxes.append(person([9, 2, 0, 5]))  # one that is judged is faulty, and named
+    split = load_split(crowdhuman(tmp_path, [{"ID": "1,a", "gtboxes": boxes}]), "train")
+    assert split.samples[0].ignore_boxes.tolist() == [[2, 2, 3, 3]]
+    assert [problem.kind for problem in split.problems] == ["empty-box"]
+
+
+def test_pictures_are_needed_only_where_they_are_looked_at(tmp_path):
+    path = crowdhuman(tmp_path, [{"ID": "1,a", "gtboxes": [person([1, 2, 5, 6])]}])
+    (tmp_path / "Images/1,a.png").unlink()
+    (tmp_path / "Images").rmdir()
+    with pytest.raises(UserError, match="Images: no such folder of pictures"):
+        load_split(path, "train")
+    split = load_split(path, "train", images_needed=False, sizes={"1,a": (40, 30)})
+    assert split.samples[0].boxes.tolist() == [[1, 2, 6, 8]]
+
+
 def test_broken_lines_and_boxes_are_named(tmp_path):
     boxes = [person([1, 2, 5]), person([1, 2, 0, 5]), {"tag": "dog", "hbox": [1, 2, 3, 4]}]
     boxes += [{"tag": ["person"], "hbox": [1, 2, 3, 4]}]
