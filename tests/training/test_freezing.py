@@ -34,6 +34,23 @@ def test_patience_counts_validations_without_a_better_figure() -> None:
     assert again.to_dict() == freezing.to_dict()
 
 
+def test_each_head_waits_for_itself() -> None:
+    """One without a figure, one that is frozen and one that gets better hold up no others."""
+    settings = {name: {"patience": 1} for name in ("face", "blue", "yellow")}
+    freezing = Freezing(joint(settings).heads)
+    figures = [
+        {"blue": 5.0, "yellow": 5.0},
+        {"blue": 5.0, "yellow": 6.0},  # blue stops
+        {"blue": 9.0, "yellow": 6.0, "face": 1.0},  # yellow stops
+        {"blue": 1.0, "yellow": 1.0, "face": 2.0},
+        {"blue": 1.0, "yellow": 1.0, "face": 2.0},
+    ]
+    for epochs, marks in enumerate(figures, 1):
+        freezing.judge(marks, epochs)
+    assert freezing.after == {"blue": 2, "yellow": 3, "face": 5}
+    assert freezing.best == {"blue": 5.0, "yellow": 6.0, "face": 2.0}
+
+
 def test_a_resumed_run_stops_heads_as_its_settings_say_now() -> None:
     before = Freezing(joint({n: {"freeze_after": 3} for n in ("yellow", "blue", "face")}).heads)
     record = before.to_dict()
