@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -192,6 +192,17 @@ def test_pictures_are_found_by_the_end_of_their_path(tmp_path):
     for name in ("z/a.jpg", "a.png", "/data/a.jpg", "/", ""):
         with pytest.raises(UserError, match="entry 0: image_id: "):
             read_predictions(write_json(tmp_path, [entry(image_id=name)]), split_of(samples))
+
+
+def test_pictures_of_one_name_in_many_folders_are_not_all_looked_through(tmp_path, monkeypatch):
+    samples = [Sample(Path(f"/data/v{i}/000001.jpg"), i + 1, 9, 9) for i in range(60)]
+    entries = [entry(image_id=f"v{i}/000001.jpg") for i in range(60) for _ in range(5)]
+    looked = []
+    plain = PurePath.with_suffix
+    monkeypatch.setattr(PurePath, "with_suffix", lambda *a: looked.append(0) or plain(*a))
+    read = read_predictions(write_json(tmp_path, entries), split_of(samples))
+    assert [len(found) for found in read.found] == [5] * 60
+    assert len(looked) <= 2 * 60  # each picture once, each name once
 
 
 def test_results_of_pictures_with_one_name_do_not_overwrite_each_other(tmp_path):

@@ -16,6 +16,7 @@ import numpy as np
 from vision_heads.data.formats.base import known_size, read_json
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError, require
+from vision_heads.evaluation.pictures import Pictures
 from vision_heads.evaluation.records import UNSCORED, Found
 from vision_heads.media.images import IMAGE_SUFFIXES
 
@@ -84,7 +85,7 @@ def _read_json(path: Path, split: DataSplit, unscored: Collection[int], poses: b
             f"{path}: is of vh detect, which leaves out what is below its --conf; "
             "vh eval MODEL --save-predictions FILE.json writes results that can be scored"
         )
-    pictures = _Pictures(split.samples)
+    pictures = Pictures(split.samples)
     labels = _labels(split, unscored)
     rows: dict[int, list[_Row]] = {}
     angles: dict[int, list[list[float]]] = {}
@@ -128,7 +129,7 @@ def _read_folder(folder: Path, split: DataSplit, unscored: Collection[int]) -> P
     texts = [file for file in files if file.suffix.lower() == ".txt"]
     if not texts:
         raise UserError(f"{folder}: holds no .txt file of predictions")
-    pictures = _Pictures(split.samples)
+    pictures = Pictures(split.samples)
     # Like the toolkit, which goes by the annotations: results of further pictures do no harm.
     texts = [file for file in texts if pictures.named(file.stem)]
     if not texts:
@@ -208,55 +209,6 @@ def _predictions(
     missing = tuple(str(sample.image_id) for i, sample in enumerate(split.samples) if i not in seen)
     unscored = sum(int((picture.label == UNSCORED).sum()) for picture in found)
     return Predictions(found, missing, unscored, others)
-
-
-class _Pictures:
-    """Finds a sample by its id, or else by its file name, stem or number."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self._files = [sample.image for sample in samples]
-        count = Counter(sample.image_id for sample in samples)
-        # A picture that is in the split twice has no id of its own.
-        self._by_id = {_key(s.image_id): i for i, s in enumerate(samples) if count[s.image_id] == 1}
-        self._by_name: dict[int | str, set[int]] = {}
-        for i, sample in enumerate(samples):
-            for name in (sample.image.name, sample.image.stem, str(sample.image_id)):
-                self._by_name.setdefault(name, set()).add(i)
-            if sample.image.stem.isdecimal():
-                self._by_name.setdefault(int(sample.image.stem), set()).add(i)
-
-    def index(self, image_id: Any, where: str) -> int:
-        """Return the sample's place; `UserError` starts with `where`."""
-        named = self.named(image_id)
-        if not named:
-            raise UserError(f"{where}: the data set has no picture {image_id!r}")
-        if len(named) > 1:
-            raise UserError(f"{where}: {len(named)} pictures are called {image_id!r}")
-        return next(iter(named))
-
-    def named(self, image_id: Any) -> set[int]:
-        """Return the places of the samples that may be meant."""
-        key = _key(image_id)
-        if key is None:
-            return set()
-        if key in self._by_id:
-            return {self._by_id[key]}
-        return self._by_name.get(key) or (self._by_path(key) if isinstance(key, str) else set())
-
-    def _by_path(self, name: str) -> set[int]:
-        """Find the end of a path, whatever the suffix: a missing picture's is a guess."""
-        path = PurePosixPath(name.replace("\\", "/"))
-        parts = (path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path).parts
-        if not parts:
-            return set()
-        found = self._by_name.get(parts[-1], set())
-        return {i for i in found if self._files[i].with_suffix("").parts[-len(parts) :] == parts}
-
-
-def _key(image_id: Any) -> int | str | None:
-    if isinstance(image_id, float) and image_id.is_integer():
-        return int(image_id)
-    return image_id if isinstance(image_id, (int, str)) else None
 
 
 def write_predictions(path: str | Path, split: DataSplit, found: Sequence[Found]) -> None:
