@@ -10,6 +10,7 @@ import pytest
 
 from tests.evaluation.scenes import picture, random_scene, results, split_of
 from vision_heads.data.sample import OTHER, REGION, DataSplit, Sample
+from vision_heads.evaluation import coco
 from vision_heads.evaluation.coco import AREAS, NUMBERS, coco_annotations
 from vision_heads.evaluation.protocols import score
 from vision_heads.evaluation.records import Found
@@ -27,7 +28,7 @@ TWELVE = (
 
 def pycocotools_numbers(split, found):
     """Score with pycocotools from its own files, under ids of the test's choosing."""
-    coco = pytest.importorskip("pycocotools.coco")
+    files = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     category = [7 * label + 3 for label in range(len(split.names))]
     annotations = [
@@ -45,7 +46,7 @@ def pycocotools_numbers(split, found):
         if label >= 0
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco.COCO()
+        truth = files.COCO()
         truth.dataset = {
             "images": [{"id": i + 1} for i in range(len(split.samples))],
             "categories": [{"id": number, "name": str(number)} for number in category],
@@ -78,6 +79,27 @@ def test_equals_pycocotools(seed):
     assert tuple(got) == NUMBERS
     for name, value in expected.items():
         assert got[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
+
+
+def test_few_boxes_are_counted_at_a_time_and_only_those_that_can_matter(monkeypatch):
+    _, _, split, found = random_scene(3, pictures=6, classes=5, objects=40, found=150)
+    found[0] = Found(*(np.repeat(part, 40, axis=0)[:700] for part in unpack(found[0])))
+    expected = score(split, found, "coco")
+    lots, plain = [], coco._count_classes
+
+    def noted(mine, annotations, classes):
+        lots.append((list(classes), len(mine) + len(annotations) + 6 * len(classes)))
+        of_one = np.bincount(mine.image * 5 + mine.label)
+        assert of_one.max() == 100  # of 700 in one picture
+        return plain(mine, annotations, classes)
+
+    monkeypatch.setattr(coco, "_count_classes", noted)
+    monkeypatch.setattr(coco, "MOST", 500)
+    got = score(split, found, "coco")
+    assert got.to_dict() == expected.to_dict()
+    assert sorted(label for classes, _ in lots for label in classes) == [0, 1, 2, 3, 4]
+    assert any(len(classes) > 1 for classes, _ in lots) and len(lots) > 1
+    assert all(records <= 500 for classes, records in lots if len(classes) > 1)
 
 
 @pytest.mark.parametrize("ids", [range(10, 16), ["10", "9", "A", "a", "a-b", "ä"]])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_heads.data.sample import DataSplit, Sample, by_id
+from vision_heads.data.sample import DataSplit, by_id
 from vision_heads.errors import UserError
 from vision_heads.evaluation.diagnostics import confusion, curves
 from vision_heads.evaluation.matching import match, overlapping
@@ -27,6 +27,8 @@ AREAS: dict[str, tuple[float, float]] = {
 """Pixels², both ends included as COCO does; "tiny" ends just below 16²."""
 
 SIZES = tuple(AREAS)[1:]
+MOST = 200_000
+"""Boxes, and pairs of picture and class, that faster-coco-eval is given at a time: 0.5 GB of it."""
 NUMBERS = (
     "AP",
     "AP50",
@@ -51,8 +53,9 @@ def score(split: DataSplit, predictions: Sequence[Found]) -> Scores:
     split, predictions = _by_id(split, predictions)
     found = FoundTable.of([picture.best_first() for picture in predictions])
     found = found[found.label >= 0]
+    judged = _judged(found)
     truth = Truth.stack([Truth.of_sample(s, i) for i, s in enumerate(split.samples)])
-    precision, recall = _count(split, found)
+    precision, recall = _count(split, judged, truth)
     objects = np.bincount(truth.label[~truth.ignore], minlength=len(split.names))
     return Scores(
         "coco",
@@ -62,7 +65,7 @@ def score(split: DataSplit, predictions: Sequence[Found]) -> Scores:
             for i, name in enumerate(split.names)
         },
         len(split.samples),
-        curves(split.names, *_judged(found, truth), objects),
+        curves(split.names, judged, _outcome(judged, truth), objects),
         confusion(split.names, found, truth),
     )
 
@@ -74,17 +77,22 @@ def _by_id(split: DataSplit, predictions: Sequence[Found]) -> tuple[DataSplit, S
     return replace(split, samples=samples), [predictions[i] for i in order]
 
 
-def _judged(found: FoundTable, truth: Truth) -> tuple[FoundTable, NDArray[np.int8]]:
-    """Return each picture's and class's 100 best predictions and their outcome at IoU 0.5."""
+def _judged(found: FoundTable) -> FoundTable:
+    """Return each picture's and class's 100 best predictions, in their order."""
     order = np.lexsort((found.rank, found.label, found.image))
     new = np.diff(found.image[order], prepend=-1) != 0
     new |= np.diff(found.label[order], prepend=-1) != 0
     starts = np.flatnonzero(new)
     place = np.empty(len(found), np.int64)
     place[order] = np.arange(len(found)) - np.repeat(starts, np.diff(starts, append=len(found)))
-    found = found[place < LIMITS[-1]]
+    return found[place < LIMITS[-1]]
+
+
+def _outcome(found: FoundTable, truth: Truth) -> NDArray[np.int8]:
+    """Return the outcome of each prediction at IoU 0.5."""
     pairs = overlapping(found, truth, 0.5)
-    return found, match(found, truth, pairs, np.array([0.5])).state[0]
+    state: NDArray[np.int8] = match(found, truth, pairs, np.array([0.5])).state[0]
+    return state
 
 
 def _numbers(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float]:
@@ -138,18 +146,56 @@ def check_ready() -> None:
         ) from error
 
 
-def _count(split: DataSplit, found: FoundTable) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Let faster-coco-eval match and accumulate; its summary assumes fixed bins and is not used."""
+def _count(
+    split: DataSplit, found: FoundTable, truth: Truth
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Count some classes at a time, which do not depend on each other; see `_numbers`.
+
+    faster-coco-eval keeps Python objects for each box, and for each picture with each class.
+    """
     check_ready()
+    areas = _areas(split)
+    precision = np.full((10, 101, len(split.names), len(AREAS), len(LIMITS)), -1.0)
+    recall = np.full((10, *precision.shape[2:]), -1.0)
+    for classes in _lots(len(split.samples), len(split.names), found, truth):
+        mine = found[np.isin(found.label, classes)]
+        theirs = np.isin(truth.label, [*classes, ANY])
+        annotations = _annotations(truth[theirs], areas[theirs], classes)
+        counted = _count_classes(mine, annotations, classes)
+        precision[:, :, classes], recall[:, classes] = counted
+    return precision, recall
+
+
+def _lots(pictures: int, classes: int, found: FoundTable, truth: Truth) -> list[list[int]]:
+    """Share out the classes that have objects, so that a lot is of `MOST` records or one class."""
+    boxes = np.bincount(found.label, minlength=classes) + np.count_nonzero(truth.label == ANY)
+    boxes += np.bincount(truth.label[truth.label >= 0], minlength=classes)
+    lots: list[list[int]] = []
+    room = 0
+    for label in np.unique(truth.label[~truth.ignore]).tolist():
+        records = int(boxes[label]) + pictures
+        if records > room:
+            lots.append([])
+            room = MOST
+        lots[-1].append(label)
+        room -= records
+    return lots
+
+
+def _count_classes(
+    found: FoundTable, annotations: list[dict[str, Any]], classes: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Let faster-coco-eval match and accumulate; its summary assumes fixed bins and is not used."""
     from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415
 
-    images = [
-        {"id": i + 1, "width": s.width, "height": s.height} for i, s in enumerate(split.samples)
-    ]
-    categories = [{"id": i + 1, "name": name} for i, name in enumerate(split.names)]
-    head = {"images": images, "categories": categories}
-    truth = COCO({**head, "annotations": coco_annotations(split)})
-    result = COCO({**head, "annotations": _results(found)})
+    results = _results(found)
+    held = {record["image_id"] for record in (*annotations, *results)}
+    head = {
+        "images": [{"id": image} for image in sorted(held)],
+        "categories": [{"id": label + 1} for label in classes],
+    }
+    truth = COCO({**head, "annotations": annotations})
+    result = COCO({**head, "annotations": results})
     evaluation = COCOeval_faster(truth, result, "bbox")
     evaluation.params.maxDets = list(LIMITS)
     evaluation.params.areaRng = [list(area) for area in AREAS.values()]
@@ -165,33 +211,46 @@ def coco_annotations(split: DataSplit) -> list[dict[str, Any]]:
     Ids of pictures and classes are their index + 1; annotation ids start at 1, because 0 means
     "unmatched" to COCO's code.
     """
+    truth = Truth.stack([Truth.of_sample(s, i) for i, s in enumerate(split.samples)])
+    return _annotations(truth, _areas(split), range(len(split.names)))
+
+
+def _areas(split: DataSplit) -> NDArray[np.float64]:
+    """(M,) areas of all objects and ignored areas, in the order of `Truth`, pixels²."""
+    areas = [np.zeros(0)]
+    for sample in split.samples:
+        objects, ignored = to_xywh(sample.boxes), to_xywh(sample.ignore_boxes)
+        own = sample.areas
+        areas.append(objects[:, 2] * objects[:, 3] if own is None else own.astype(np.float64))
+        areas.append(ignored[:, 2] * ignored[:, 3])
+    return np.concatenate(areas)
+
+
+def _annotations(
+    truth: Truth, areas: NDArray[np.float64], classes: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return records of boxes, one for each of `classes` where a box holds for any."""
     records: list[dict[str, Any]] = []
-    for image, sample in enumerate(split.samples, 1):
-        for box, label, area, crowd in _objects(sample, len(split.names)):
+    rows = zip(
+        (truth.image + 1).tolist(),
+        truth.label.tolist(),
+        truth.xywh.tolist(),
+        areas.tolist(),
+        truth.ignore.tolist(),
+        strict=True,
+    )
+    for image, label, box, area, ignored in rows:
+        for one in classes if label == ANY else (label,):
             records.append(
                 {
                     "id": len(records) + 1,
                     "image_id": image,
-                    "category_id": label + 1,
+                    "category_id": one + 1,
                     "bbox": box,
                     "area": area,
-                    "iscrowd": crowd,
+                    "iscrowd": int(ignored),
                 }
             )
-    return records
-
-
-def _objects(sample: Sample, classes: int) -> list[tuple[list[float], int, float, int]]:
-    """(xywh, label, area, crowd) of each object, and of each ignored area for its classes."""
-    boxes, ignored = to_xywh(sample.boxes), to_xywh(sample.ignore_boxes)
-    areas = boxes[:, 2] * boxes[:, 3] if sample.areas is None else sample.areas
-    records = [
-        (box, int(label), float(area), 0)
-        for box, label, area in zip(boxes.tolist(), sample.labels, areas, strict=True)
-    ]
-    for box, label in zip(ignored.tolist(), sample.ignore_labels, strict=True):
-        for one in range(classes) if label <= ANY else (int(label),):
-            records.append((box, one, box[2] * box[3], 1))
     return records
 
 
