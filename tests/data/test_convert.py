@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -203,6 +204,23 @@ def test_stems_are_made_unique():
     stems = [Path(name).stem.lower() for name in names]
     assert len(set(stems)) == len(stems)
     assert [Path(name).suffix for name in names] == [Path(file).suffix for file in files]
+
+
+def test_numbers_of_like_stems_are_not_tried_again_and_again():
+    samples = [Sample(Path(f"{number}/rgb/frame.jpg"), number, 9, 9) for number in range(60)]
+    lowered = 0
+
+    def count(_frame, event, called):
+        nonlocal lowered
+        lowered += event == "c_call" and called.__name__ == "lower"
+
+    sys.setprofile(count)
+    try:
+        names = target_names(samples)
+    finally:
+        sys.setprofile(None)
+    assert names == ["rgb_frame.jpg", *(f"rgb_frame_{n}.jpg" for n in range(2, 61))]
+    assert lowered <= 8 * 60
 
 
 def test_real_voc_labels_survive_as_yolo_and_coco(shared_data, tmp_path):

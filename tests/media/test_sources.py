@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,24 @@ def test_a_name_too_long_in_a_list_is_named(tmp_path):
     (tmp_path / "list.txt").write_text("a" * 300 + ".jpg\n")
     with pytest.raises(UserError, match=r"list\.txt: line 1: a+\.jpg: File name too long"):
         find_pictures([tmp_path / "list.txt"])
+
+
+def test_numbers_of_like_names_are_not_tried_again_and_again(tmp_path):
+    """Frames of many videos are called alike; each look at the names folds one more."""
+    for number in range(60):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "Frame.jpg").write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("".join(f"{n}/Frame.jpg\n" for n in range(60)))
+    folds = 0
+
+    def count(_frame, event, called):
+        nonlocal folds
+        folds += event == "c_call" and called.__name__ == "casefold"
+
+    sys.setprofile(count)
+    try:
+        found = find_pictures([tmp_path / "list.txt"])
+    finally:
+        sys.setprofile(None)
+    assert _names(found) == ["Frame", *(f"Frame-{n}" for n in range(2, 61))]
+    assert folds <= 4 * 60

@@ -201,14 +201,17 @@ def target_names(samples: Sequence[Sample]) -> list[str]:
     """
     count = Counter(sample.image.stem.lower() for sample in samples)
     taken = {stem for stem, number in count.items() if number == 1}
+    last: dict[str, int] = {}  # the numbers up to these need not be tried again
     names = []
     for sample in samples:
         stem = sample.image.stem
         if count[stem.lower()] > 1:
             base = f"{sample.image.parent.name}_{stem}"
-            stem, number = base, 2
+            stem, number = base, last.get(base.lower(), 1)
             while stem.lower() in taken:
-                stem, number = f"{base}_{number}", number + 1
+                number += 1
+                stem = f"{base}_{number}"
+            last[base.lower()] = number
             taken.add(stem.lower())
         names.append(stem + sample.image.suffix)
     return names

@@ -72,7 +72,7 @@ def find_pictures(sources: Sequence[str | Path]) -> Pictures:
     """
     found = Pictures()
     seen: set[str] = set()
-    names: set[str] = set()
+    names: dict[str, int] = {}
     for source in sources:
         for path, name in _expand(str(source), found):
             key = os.path.abspath(path)  # noqa: PTH100  (a Path a picture costs memory)
@@ -270,11 +270,18 @@ def _refuse_streams(source: str) -> None:
         raise UserError(f"{redact_url(source)}: is a stream or URL; vh stream reads it")
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """Number a name that is taken; folders that differ in case only count as one."""
-    candidate, number = name, 1
+def _unique(name: str, taken: dict[str, int]) -> str:
+    """Number a name that is taken; folders that differ in case only count as one.
+
+    Args:
+        name: that is wanted.
+        taken: the last number tried of each name given so far, so that none is tried again.
+    """
+    key = name.casefold()
+    candidate, number = name, taken.get(key, 1)
     while candidate.casefold() in taken:
         number += 1
         candidate = f"{name}-{number}"
-    taken.add(candidate.casefold())
+    taken[key] = number
+    taken.setdefault(candidate.casefold(), 1)
     return candidate
