@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vision_heads.errors import UserError
+from vision_heads.evaluation import mot_files
 from vision_heads.evaluation.mot import NUMBERS, score_mot
 from vision_heads.evaluation.mot_files import pair_up, read_mot
 
@@ -286,6 +287,15 @@ def test_wrong_lines_are_named(tmp_path, text, message):
     with pytest.raises(UserError) as caught:
         read_mot(file)
     assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_good_lines_cost_no_messages(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(mot_files, "require", lambda good, message: made.append(message))
+    rows = [f"{frame},7,1,2,3.5,4e1,0.5,1,-1" for frame in range(1, 30)]
+    table = read_mot(write(tmp_path / "a.txt", rows))
+    assert table.frame.tolist() == list(range(1, 30)) and table.xywh[0].tolist() == [1, 2, 3.5, 40]
+    assert not made
 
 
 def test_what_a_line_may_look_like(tmp_path):

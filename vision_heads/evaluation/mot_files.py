@@ -94,21 +94,38 @@ def read_mot(file: Path) -> MotTable:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        where = f"{file}: line {number}"
-        row = _row(line, where)
+        row = _row(line) or _checked_row(line, f"{file}: line {number}")
         if rows and len(row) != len(rows[0]):
-            raise UserError(f"{where}: {len(row)} values where the first line has {len(rows[0])}")
+            first = f"the first line has {len(rows[0])}"
+            raise UserError(f"{file}: line {number}: {len(row)} values where {first}")
         key = (row[0], row[1])
         if row[1] >= 0 and key in seen:
             raise UserError(
-                f"{where}: id {row[1]:.0f} is in frame {row[0]:.0f} already, in line {seen[key]}"
+                f"{file}: line {number}: id {row[1]:.0f} is in frame {row[0]:.0f} already, "
+                f"in line {seen[key]}"
             )
         seen[key] = number
         rows.append(row)
     return _table(file, rows)
 
 
-def _row(line: str, where: str) -> list[float]:
+def _row(line: str) -> list[float] | None:
+    """Return a good line's values; None for any other, of which `_checked_row` tells more.
+
+    Files have millions of lines: messages for each of their values took most of the time.
+    """
+    try:
+        row = [float(part) for part in line.split(",")]
+    except ValueError:
+        return None
+    if len(row) < _LEAST or not 1 <= row[0] <= _LONGEST or not all(map(math.isfinite, row)):
+        return None
+    numbers = (*row[:2], *row[7:8])
+    good = all(value.is_integer() and abs(value) < _LARGEST for value in numbers)
+    return row if good else None
+
+
+def _checked_row(line: str, where: str) -> list[float]:
     parts = [part.strip() for part in line.split(",")]
     if len(parts) < _LEAST:
         raise UserError(f"{where}: {len(parts)} values, at least {_LEAST} are needed: {_FORM}")
