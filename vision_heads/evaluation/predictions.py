@@ -143,7 +143,8 @@ def _read_folder(folder: Path, split: DataSplit, unscored: Collection[int]) -> P
             raise UserError(f"{file}: is of the same picture as {owner[picture]}")
         owner[picture] = file
         found[picture] = _found(_read_text(file, labels))
-    others = tuple(file.name for file in files if file not in texts)
+    taken = set(texts)
+    others = tuple(file.name for file in files if file not in taken)
     return _predictions(split, found, set(owner), others)
 
 
