@@ -238,6 +238,20 @@ def test_written_results_give_the_very_same_numbers(tmp_path, name):
         assert after.numbers == pytest.approx(before.numbers, abs=0, nan_ok=True)
 
 
+def test_results_are_written_picture_by_picture(tmp_path, monkeypatch):
+    """As records of JSON, all results of a large data set would fill the memory."""
+    rows = Found(np.ones((3, 4)), np.ones(3), np.array([0, UNSCORED, 1]))
+    split = split_of([picture(name, []) for name in "abcd"])
+    held, plain = [], json.dumps
+    monkeypatch.setattr(json, "dumps", lambda rows: held.append(len(rows)) or plain(rows))
+    write_predictions(tmp_path / "a.json", split, [rows, Found.empty(), rows, rows])
+    assert max(held) == 2
+    kept = json.loads((tmp_path / "a.json").read_text())
+    assert [row["image_id"] for row in kept] == ["a", "a", "c", "c", "d", "d"]
+    write_predictions(tmp_path / "b.json", split, [Found.empty()] * 4)
+    assert (tmp_path / "b.json").read_text() == "[]"
+
+
 def test_a_place_that_cannot_be_written_is_a_mistake(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vision_heads.data.formats.base import known_size, read_json
-from vision_heads.data.sample import DataSplit, Sample
+from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError, require
 from vision_heads.evaluation.pictures import Pictures
 from vision_heads.evaluation.records import UNSCORED, Found
@@ -225,13 +225,11 @@ def write_predictions(path: str | Path, split: DataSplit, found: Sequence[Found]
         UserError: the path cannot be written.
     """
     path = Path(path)
-    scored = [(sample, _scored(one)) for sample, one in zip(split.samples, found, strict=True)]
-    poses = [_scored_poses(one) for one in found]
     try:
         if path.suffix.lower() == ".json":
-            _write_json(path, split, scored, poses)
+            _write_json(path, split, found)
         else:
-            _write_folder(path, split, scored)
+            _write_folder(path, split, found)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -252,33 +250,30 @@ def _scored_poses(found: Found) -> list[dict[str, float]]:
     ]
 
 
-def _write_json(
-    path: Path,
-    split: DataSplit,
-    scored: Sequence[tuple[Sample, list[tuple[list[float], float, int]]]],
-    poses: Sequence[list[dict[str, float]]],
-) -> None:
-    entries = [
-        {
-            "image_id": sample.image_id,
-            "category_id": split.category_ids[label],
-            "bbox": box,
-            "score": score,
-            **pose,
-        }
-        for (sample, rows), angles in zip(scored, poses, strict=True)
-        for (box, score, label), pose in zip(rows, angles, strict=True)
-    ]
+def _write_json(path: Path, split: DataSplit, found: Sequence[Found]) -> None:
+    """Write picture by picture: all records at once take 16 times the memory of `found`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(entries), encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        begin = "["
+        for sample, one in zip(split.samples, found, strict=True):
+            entries = [
+                {
+                    "image_id": sample.image_id,
+                    "category_id": split.category_ids[label],
+                    "bbox": box,
+                    "score": score,
+                    **pose,
+                }
+                for (box, score, label), pose in zip(_scored(one), _scored_poses(one), strict=True)
+            ]
+            if entries:
+                file.write(begin + json.dumps(entries)[1:-1])
+                begin = ", "
+        file.write("[]" if begin == "[" else "]")
 
 
-def _write_folder(
-    folder: Path,
-    split: DataSplit,
-    scored: Sequence[tuple[Sample, list[tuple[list[float], float, int]]]],
-) -> None:
-    stems = Counter(sample.image.stem for sample, _ in scored)
+def _write_folder(folder: Path, split: DataSplit, found: Sequence[Found]) -> None:
+    stems = Counter(sample.image.stem for sample in split.samples)
     twice = next((stem for stem, number in stems.items() if number > 1), None)
     if twice is not None:
         raise UserError(
@@ -286,10 +281,10 @@ def _write_folder(
             "file for a name; keep the results in a .json file"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for sample, rows in scored:
+    for sample, one in zip(split.samples, found, strict=True):
         lines = [
             ",".join(map(repr, [*box, score, split.category_ids[label], -1, -1])) + "\n"
-            for box, score, label in rows
+            for box, score, label in _scored(one)
         ]
         (folder / f"{sample.image.stem}.txt").write_text("".join(lines), encoding="utf-8")
 
