@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from tests.training.scenes import posed, square_split  # noqa: E402
 from tests.training.test_trainer import settings  # noqa: E402
-from vision_heads.data.sample import DataSplit  # noqa: E402
+from vision_heads.data.sample import OTHER, REGION, DataSplit, Sample  # noqa: E402
 from vision_heads.evaluation.protocols import score  # noqa: E402
 from vision_heads.evaluation.records import Found, class_map  # noqa: E402
 from vision_heads.evaluation.runner import Run  # noqa: E402
@@ -74,6 +74,21 @@ def test_the_worst_pictures_are_those_of_the_scoring(tmp_path: Path) -> None:
     ]
     classes = class_map(found[0].names, split.names)
     assert worst(split, Run(found, classes, ()), 0.5, 9) == []
+
+
+@pytest.mark.parametrize(("area_of", "invented"), [(0, 1), (1, 0), (REGION, 0), (OTHER, 0)])
+def test_an_ignored_area_excuses_results_of_its_class_alone(area_of: int, invented: int) -> None:
+    area = np.array([[0, 0, 100, 100]], np.float32)
+    sample = Sample(
+        Path("a.jpg"), "a", 200, 200, ignore_boxes=area, ignore_labels=np.array([area_of])
+    )
+    box = np.array([[10, 10, 30, 30]], np.float32)
+    found = Detections(box, np.ones(1, np.float32), np.array([1]), ("pedestrian", "car"))
+    split = DataSplit("squares", "val", found.names, (1, 2), [sample])
+    counts = [
+        m.count for m in worst(split, Run([found], class_map(*[found.names] * 2), ()), 0.5, 9)
+    ]
+    assert counts == [1] * invented
 
 
 def test_poses_are_validated_as_vh_eval_does(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError
+from vision_heads.evaluation.matching import match, overlapping
+from vision_heads.evaluation.records import Found, FoundTable, Truth, to_xywh
 from vision_heads.evaluation.runner import Run
-from vision_heads.geometry.boxes import iou_matrix
 from vision_heads.media.draw import draw_boxes
 from vision_heads.media.images import read_image
 from vision_heads.results import Detections
@@ -22,6 +23,8 @@ MISSED = (36, 36, 230)
 INVENTED = (0, 190, 255)
 """BGR of a result where there is no such object."""
 RIGHT = (120, 200, 80)
+IOU = 0.5
+"""Overlap from which a result is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +54,22 @@ class Mistakes:
 
 
 def mistakes_of(sample: Sample, found: Detections, labels: NDArray[np.int64]) -> Mistakes:
-    """Match results, best first, each to the free object of its class it overlaps most.
+    """Match results as scoring by COCO's rules does, see `evaluation.matching`.
 
     Args:
         sample: the truth.
-        found: results above the confidence of interest, best first.
+        found: results above the confidence of interest.
         labels: (N,) class of each result in the data set's numbering.
     """
-    overlap = iou_matrix(found.xyxy, sample.boxes)
-    overlap = np.where(labels[:, None] == sample.labels[None], overlap, 0)
-    free = np.ones(len(sample.boxes), bool)
-    hit = np.zeros(len(found), bool)
-    for row in range(len(found)):
-        candidates = np.where(free, overlap[row], 0)
-        if len(candidates) and candidates.max() >= 0.5:
-            free[candidates.argmax()] = False
-            hit[row] = True
-    excused = np.zeros(len(found), bool)
-    if len(sample.ignore_boxes):
-        excused = iou_matrix(found.xyxy, sample.ignore_boxes).max(1) >= 0.5
-        centers = (found.xyxy[:, None, :2] + found.xyxy[:, None, 2:]) / 2
-        low, high = sample.ignore_boxes[None, :, :2], sample.ignore_boxes[None, :, 2:]
-        inside = np.all((centers >= low) & (centers <= high), axis=2)
-        excused |= inside.any(axis=1)
-    return Mistakes(sample, sample.boxes[free], found.xyxy[~hit & ~excused], found.xyxy[hit])
+    truth = Truth.of_sample(sample, 0)
+    score = found.score.astype(np.float64)
+    table = FoundTable.of([Found(to_xywh(found.xyxy), score, labels)])
+    matches = match(table, truth, overlapping(table, truth, IOU), np.array([IOU]))
+    state = matches.state[0]
+    hit = state == 1
+    missed = np.ones(len(sample.boxes), bool)
+    missed[matches.partner[0][hit]] = False
+    return Mistakes(sample, sample.boxes[missed], found.xyxy[state == 0], found.xyxy[hit])
 
 
 def worst(split: DataSplit, run: Run, confidence: float, most: int) -> list[Mistakes]:
