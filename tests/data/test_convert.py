@@ -234,6 +234,15 @@ def test_real_voc_labels_survive_as_yolo_and_coco(shared_data, tmp_path):
     assert yolo.lost["ignored areas"] == sum(len(s.ignore_boxes) for s in before.samples) > 0
 
 
+def test_the_area_of_a_box_turned_inside_out_is_its_own(tmp_path):
+    path = set_of(tmp_path / "in")
+    inside_out = {"id": 1, "image_id": 1, "category_id": 0, "bbox": [30, 5, -20, 10]}
+    inside_out["area"] = -200
+    whole = json.loads((tmp_path / "in/gt.json").read_text())
+    (tmp_path / "in/gt.json").write_text(json.dumps({**whole, "annotations": [inside_out]}))
+    assert not convert(load_card(path), tmp_path / "out", "yolo").lost
+
+
 def set_of(root, file="a.png", split="train", names=("car",)):
     picture(root / "a.png").rename(root / file)
     classes = [{"id": number, "name": name} for number, name in enumerate(names)]

@@ -127,8 +127,14 @@ def test_an_area_that_is_none_is_named_and_its_box_s_is_used(tmp_path, area):
     (problem,) = split.problems
     assert problem.kind == "bad-annotation"
     assert problem.detail == f"annotation id 5: area is {area!r}; its box's is used"
-    areas = split.samples[0].areas
-    assert areas is None or areas.tolist() == [12, 80, 6]
+    assert split.samples[0].areas.tolist() == [12, 80, 6]
+
+
+def test_boxes_without_an_area_have_exactly_their_own(tmp_path):
+    """Of float32 corners these were of 256.000004 and 255.99998 pixels²: in two bins of size."""
+    boxes = [(10.7, 3.3, 16, 16), (2.9, 5.3, 16, 16)]
+    path = one(tmp_path, [box(number, bbox) for number, bbox in enumerate(boxes, 1)])
+    assert load_split(path, "train").samples[0].areas.tolist() == [256, 256]
 
 
 def test_faulty_images_are_named(tmp_path):

@@ -315,7 +315,7 @@ def _count_lost_areas(split: DataSplit, report: ConvertReport) -> None:
         if sample.areas is None:
             continue
         box_areas = (sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(1)
-        differ = int((np.abs(box_areas - sample.areas) > 0.01 * box_areas + 1).sum())
+        differ = int((np.abs(box_areas - sample.areas) > 0.01 * np.abs(box_areas) + 1).sum())
         if differ:
             report.lost["object areas that differ from their box's"] += differ
 

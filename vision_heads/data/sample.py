@@ -50,7 +50,8 @@ class Sample:
         width, height: of the upright picture in pixels.
         boxes: (N, 4) objects.
         labels: (N,) contiguous class indices into the data set's names.
-        areas: (N,) pixels² the protocol bins sizes by (COCO's own `area`), or None: w * h.
+        areas: (N,) pixels² the protocol bins sizes by (COCO's own `area`, or exactly w * h of its
+            boxes), or None: w * h.
         ignore_boxes: (K, 4) areas without loss and without false positives.
         ignore_labels: (K,) class index of an object not to be judged (COCO crowd, VisDrone
             score 0), or `REGION`, or `OTHER`.

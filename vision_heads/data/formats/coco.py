@@ -245,7 +245,7 @@ class _Boxes:
         for number, sample in enumerate(samples):
             mine = order[cut[number] : cut[number + 1]]
             sample.boxes, sample.labels = boxes[mine], labels[mine]
-            sample.areas = None if areas is None else areas[mine]
+            sample.areas = areas[mine]
             ignored = order[crowd_cut[number] : crowd_cut[number + 1]]
             sample.ignore_boxes, sample.ignore_labels = boxes[ignored], labels[ignored]
             self.part.places.append(places[mine])
@@ -259,11 +259,12 @@ class _Boxes:
             return None
         return np.array([_UNKNOWN if value is None else value for value in stated], np.float64)
 
-    def _areas(self, xywh: NDArray[np.float64]) -> NDArray[np.float32] | None:
-        """Return each annotation's `area`, its box's where it has none; None if none has one."""
+    def _areas(self, xywh: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return each annotation's `area`, its box's where it has none.
+
+        That is as labelled: of float32 corners, a 32 x 32 box can be of 1024.0004 pixels².
+        """
         stated = [self._stated_area(e) for e in self.entries]
-        if all(value is None for value in stated):
-            return None
         box_areas = (xywh[:, 2] * xywh[:, 3]).tolist()
         return np.array(
             [own if value is None else value for value, own in zip(stated, box_areas, strict=True)],
