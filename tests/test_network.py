@@ -8,6 +8,7 @@ from copy import deepcopy  # noqa: E402
 
 import numpy as np  # noqa: E402
 
+from vision_heads.errors import UserError  # noqa: E402
 from vision_heads.network import Network, fuse, read_spec, save_network  # noqa: E402
 from vision_heads.spec import HeadSpec, InputSpec, ModelSpec  # noqa: E402
 from vision_heads.torch_engine import TorchEngine  # noqa: E402
@@ -87,6 +88,15 @@ def test_a_coarse_model_computes_no_p2() -> None:
     with torch.no_grad():
         network.eval()(torch.rand(1, 3, 64, 64))
     assert max(largest) == 64 // 8
+
+
+@pytest.mark.parametrize("header", [b"[]", b"null", b"[" * 100_000, b'{"__metadata__": 1}', b"5"])
+def test_a_header_that_is_none_is_refused(tmp_path, header: bytes) -> None:
+    """It was a traceback of `vh info` and `vh heads list`."""
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(UserError, match="no vision_heads model in this file"):
+        read_spec(file)
 
 
 def test_engine_runs_a_file_and_only_the_heads_asked_for(two: Network, tmp_path) -> None:

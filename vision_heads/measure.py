@@ -88,7 +88,7 @@ class Measures:
             parts = tuple(Part(**part) for part in content["parts"])
             neck = tuple(StageCopy(**copy) for copy in content.get("neck", ()))
             return cls(int(content["height"]), int(content["width"]), parts, neck)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"no measures: {error}") from error
 
 

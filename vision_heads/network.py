@@ -213,5 +213,5 @@ def read_spec(path: Path) -> ModelSpec:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, 100_000_000)))
         return ModelSpec.from_json(header["__metadata__"][METADATA_KEY], str(path))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: no vision_heads model in this file") from error

@@ -107,6 +107,12 @@ def test_a_wrong_field_is_named(tmp_path, fields, message):
         load_card(path)
 
 
+def doubled(text):
+    """Make a file whose last value holds the first one 2**40 times."""
+    lines = [f"k{n}: &k{n} " + text.format(f"k{n - 1}") for n in range(1, 41)]
+    return "\n".join(["k0: &k0 {a: 1}", *lines])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -114,6 +120,12 @@ def test_a_wrong_field_is_named(tmp_path, fields, message):
         ("names: {0: car, 0: van}", "not YAML: '0' is there twice, again in line 1"),
         ("made: 2024-13-45", "not YAML: month must be in 1..12"),
         ("[" * 5_000, "not YAML"),
+        ("a: !!bool maybe", "not YAML: a tag"),
+        ("a: !!int ''", "not YAML: a tag"),
+        ("a: !!timestamp soon", "not YAML: a tag"),
+        ("a: &a [1, *a]", "line 1 holds itself"),
+        (doubled("[*{0}, *{0}]"), "aliases make more than 1,000,000 values"),
+        (doubled("{{<<: [*{0}, *{0}]}}"), "aliases make more than 1,000,000 values"),
         ("format: coco\nfile: x\n", "file: unknown field"),
         ("", "no fields"),
         ("train: x\nnames: 3\n", "names: a list or a mapping"),

@@ -140,6 +140,26 @@ def test_what_is_no_onnx_file_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_metadata_that_is_no_text_is_damage(tmp_path):
+    write_model(tmp_path / "m.onnx")
+    data = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_bytes(data.replace(b"category_ids", b"category\xffids"))
+    with pytest.raises(UserError, match=r"m\.onnx: is damaged: its metadata is no text"):
+        open_engine(tmp_path / "m.onnx")
+
+
+def test_a_file_without_an_input_is_refused(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    write_model(tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    del model.graph.input[:]
+    pictures = onnx.numpy_helper.from_array(np.zeros((1, 3, 128, 128), np.float32), "images")
+    model.graph.initializer.append(pictures)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(UserError, match=r"input must be one float32 tensor .*, got \[\]"):
+        open_engine(tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

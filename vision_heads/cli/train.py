@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from vision_heads.cli import options as opt
 from vision_heads.errors import UserError
+from vision_heads.yaml_file import parse_yaml
 
 _HEAD = re.compile(r"(?P<name>[^=:]+)=(?P<kind>[^:]+):(?P<data>.+)")
 
@@ -68,10 +68,7 @@ def assign(settings: dict[str, Any], text: str) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise UserError(f"--set {text}: {parent} holds a value, not settings")
-    try:
-        place[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2026-13-45
-        raise UserError(f"--set {text}: {value!r} is not readable as YAML") from error
+    place[last] = parse_yaml(value, f"--set {text}")
 
 
 def train(

@@ -109,7 +109,10 @@ class OnnxEngine:
         self._choice = providers.Choice((self.provider,), requested=True)
         alone = providers.one_call_at_a_time(self.provider)
         self._turn: AbstractContextManager[Any] = threading.Lock() if alone else nullcontext()
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        try:
+            text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: is damaged: its metadata is no text ({error})") from error
         require(
             text,
             f"{path}: carries no model description ({METADATA_KEY!r} in its metadata); "
@@ -152,7 +155,7 @@ class OnnxEngine:
     def _check_input(self) -> tuple[str, int | None, bool]:
         inputs = self._session.get_inputs()
         wanted = (3, self.spec.input.height, self.spec.input.width)
-        shape = inputs[0].shape
+        shape: Sequence[Any] = inputs[0].shape if inputs else ()
         good = (
             len(inputs) == 1
             and inputs[0].type == "tensor(float)"

@@ -131,7 +131,7 @@ class Rows:
 
     def within_reason(self, place_word: str) -> Rows:
         """Return the rows without those beyond `LARGEST`, each of which becomes a problem."""
-        beyond = (np.abs(self.boxes) > LARGEST).any(1)
+        beyond = ~(np.abs(self.boxes) <= LARGEST).all(1)  # NaN too
         if not beyond.any():
             return self
         problems: list[tuple[ProblemKind, str]] = [
@@ -146,6 +146,7 @@ class Rows:
             self.places[keep],
             self.problems + problems,
             self.size,
+            None if self.euler is None else self.euler[keep],
         )
 
     @classmethod

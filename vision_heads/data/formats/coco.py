@@ -288,7 +288,7 @@ class _Boxes:
         box = entry.get("bbox")
         if not is_box(box):
             self._bad("bad-annotation", entry, f"bbox is {box!r}, not four numbers")
-        elif not _within_reason(box):
+        elif not within_reason(box):
             self._bad("bad-annotation", entry, f"bbox {box} reaches beyond {LARGEST:,.0f} px")
         elif not _among(entry.get("image_id"), self.rows):
             self._bad("bad-annotation", entry, f"image_id {entry.get('image_id')!r} is no image's")
@@ -349,5 +349,6 @@ def _is_area(value: Any, box: Sequence[float]) -> bool:
     return abs(value) <= LARGEST**2 and (value >= 0 or min(box[2:]) < 0)
 
 
-def _within_reason(box: Any) -> bool:
+def within_reason(box: Any) -> bool:
+    """Say whether no number of a `bbox` is larger than pictures are."""
     return all(abs(value) <= LARGEST for value in box)

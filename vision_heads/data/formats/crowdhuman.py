@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from vision_heads.data.formats.base import (
+    LARGEST,
     BadLabelsError,
     Part,
     Rows,
     Source,
     decode_text,
 )
-from vision_heads.data.formats.coco import is_box
+from vision_heads.data.formats.coco import is_box, within_reason
 from vision_heads.data.formats.folders import Pair, read_pairs
 from vision_heads.data.sample import REGION, Problem, ProblemKind
 from vision_heads.errors import UserError, require
@@ -125,6 +126,10 @@ def _rows(entries: list[Any], where: str) -> Rows:
         box = entry.get(name)
         if not is_box(box):
             detail = f"{where}: box {number}: {name} is {box!r}, not four numbers"
+            problems.append(("bad-annotation", detail))
+            continue
+        if not within_reason(box):
+            detail = f"{where}: box {number}: {name} {box} reaches beyond {LARGEST:,.0f} px"
             problems.append(("bad-annotation", detail))
             continue
         x, y, w, h = map(float, box)

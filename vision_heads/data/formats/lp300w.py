@@ -9,8 +9,7 @@ Source: the data sets' files; checked on AFLW2000's `pt3d_68`, which `Pose_Para`
 
 from __future__ import annotations
 
-import io
-from typing import Any
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,37 +17,33 @@ from numpy.typing import NDArray
 from vision_heads.data.formats.base import BadLabelsError, Part, Rows, Source
 from vision_heads.data.formats.folders import pair_files, read_folder
 from vision_heads.data.formats.heads import ellipsoid_box, fit_landmarks
-from vision_heads.errors import UserError, require
+from vision_heads.data.formats.matlab import read_arrays
+from vision_heads.errors import require
 from vision_heads.geometry.rotations import from_euler
 
 NAMES = ("head",)
 _POINTS = 68
+_POINT_FIELDS = ("pt3d_68", "pt2d")
+_FULL_TURN = 2 * math.pi + 1e-6
+
+Fields = dict[str, NDArray[np.float64] | None]
 
 
 def read(source: Source) -> Part:
     """Read a part: a folder of pictures (300W-LP: of folders), .mat files beside them.
 
     Raises:
-        UserError: there is no such folder, or scipy is not installed.
+        UserError: there is no such folder.
     """
     names = source.names or NAMES
     require(len(names) == 1, f"names: 300w-lp has one class, the card names {len(names)}")
     folder = source.annotations
     require(folder is None or folder.is_dir(), f"{folder}: no such folder of .mat files")
-    _load_mat()
     if folder is None:
         pairs = pair_files(source, ".mat", None, lambda image: image.with_suffix(".mat"))
     else:
         pairs = pair_files(source, ".mat", folder)
     return read_folder(source, pairs, parse, names, (1,), place_word="face")
-
-
-def _load_mat() -> Any:
-    try:
-        from scipy.io import loadmat  # noqa: PLC0415
-    except ImportError as error:
-        raise UserError('300w-lp labels need scipy: pip install "vision-heads[train]"') from error
-    return loadmat
 
 
 def parse(data: bytes, size: tuple[int, int] | None) -> Rows:
@@ -62,13 +57,11 @@ def parse(data: bytes, size: tuple[int, int] | None) -> Rows:
         BadLabelsError: it is no MATLAB file, or lacks a pose or points that fit it.
     """
     try:
-        fields = _load_mat()(io.BytesIO(data))
-    except UserError:
-        raise
-    except Exception as error:  # a broken file makes scipy raise anything
+        fields = read_arrays(data, ("Pose_Para", *_POINT_FIELDS))
+    except ValueError as error:
         raise BadLabelsError(f"not a MATLAB file: {error}") from error
     pose = _array(fields, "Pose_Para").ravel()[:3]
-    if len(pose) < 3 or not np.isfinite(pose).all():
+    if len(pose) < 3 or not (np.abs(pose) <= _FULL_TURN).all():
         raise BadLabelsError("Pose_Para holds no pitch, yaw and roll")
     rotation = from_euler(pose, "300w-lp")
     centre, scale = fit_landmarks(_points(fields), rotation)
@@ -82,18 +75,18 @@ def parse(data: bytes, size: tuple[int, int] | None) -> Rows:
     return rows
 
 
-def _array(fields: dict[str, Any], name: str) -> NDArray[np.float64]:
+def _array(fields: Fields, name: str) -> NDArray[np.float64]:
     if name not in fields:
         raise BadLabelsError(f"has no {name}")
-    try:
-        return np.asarray(fields[name], np.float64)
-    except (TypeError, ValueError) as error:
-        raise BadLabelsError(f"{name} holds no numbers") from error
+    found = fields[name]
+    if found is None:
+        raise BadLabelsError(f"{name} holds no numbers")
+    return found
 
 
-def _points(fields: dict[str, Any]) -> NDArray[np.float64]:
+def _points(fields: Fields) -> NDArray[np.float64]:
     """(68, 2) pixels of the face's points."""
-    for name in ("pt3d_68", "pt2d"):
+    for name in _POINT_FIELDS:
         if name in fields:
             points = _array(fields, name)
             if points.shape in {(2, _POINTS), (3, _POINTS)} and np.isfinite(points).all():
