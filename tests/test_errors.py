@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from vision_heads.cli import models
-from vision_heads.errors import UserError, missing_package
+from vision_heads.errors import UserError, explain_no_room, missing_package
 from vision_heads.runtime import engines
 
 
@@ -46,3 +49,11 @@ def test_an_import_error_without_a_name_is_a_packages(tmp_path, monkeypatch, whe
             models.torch_module("vision_heads.network")
         else:
             engines.open_engine(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_file_that_may_not_grow_is_no_fault_of_ours(number):
+    """EFBIG: beyond 4 GiB on FAT32, or beyond `ulimit -f`."""
+    told = pytest.raises(UserError, match=r"runs/a: cannot be written \(.*\); make room")
+    with told, explain_no_room("runs/a", "; make room"):
+        raise OSError(number, os.strerror(number))

@@ -103,6 +103,16 @@ def test_copies_are_paired_and_the_plan_can_be_trained(models, cards, tmp_path):
     assert shared["parameters"] < chosen["parameters"] < split["parameters"]
 
 
+def test_a_plan_is_written_although_nobody_reads_the_report(models, cards, tmp_path, monkeypatch):
+    def unread(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("vision_heads.cli.branch._report", unread)
+    with pytest.raises(BrokenPipeError):
+        run(*models[1:], *options(cards[1:]), "--probes", 5, "--out", tmp_path / "out")
+    assert (tmp_path / "out/plan.yaml").is_file()
+
+
 def test_a_second_search_finds_the_same(models, cards, tmp_path):
     for name in ("one", "two"):
         words = ("--probes", 5, "--seed", 3, "--method", "rsa", "--out", tmp_path / name)

@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from vision_heads.cli import eval as command
+from vision_heads.cli import eval_heads
 from vision_heads.errors import UserError
 from vision_heads.results import Detections, Failure, Result
 from vision_heads.runtime import predictor
@@ -271,6 +272,20 @@ def test_what_is_odd_is_counted_on_screen(app, card, tmp_path):
             "1 files are not read, as they are no .txt of a picture of the split, first p3.txt",
         ):
             assert note in done.output
+
+
+def test_files_are_there_although_nobody_reads_the_table(app, card, tmp_path, monkeypatch):
+    """`vh eval ... --json out.json | head -1` wrote no file: the table came first."""
+
+    def unread(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(eval_heads, "show", unread)
+    words = ("--predictions", tmp_path / "results", "--sizes", tmp_path / "sizes.csv")
+    files = ("--json", tmp_path / "out.json", "--save-predictions", tmp_path / "kept.json")
+    run(app, *("--data", card, "--protocol", "visdrone"), *words, *files)
+    assert json.loads((tmp_path / "out.json").read_text())["images"] == 2
+    assert (tmp_path / "kept.json").is_file()
 
 
 def test_given_sizes_that_are_not_the_pictures_are_counted(app, card, tmp_path):

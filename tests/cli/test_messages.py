@@ -11,7 +11,7 @@ import sys
 import pytest
 import typer
 
-from vision_heads.cli import messages
+from vision_heads.cli import messages, progress
 from vision_heads.errors import UserError
 
 TOO_LONG = OSError(errno.ENAMETOOLONG, "File name too long", "aaa.onnx")
@@ -47,6 +47,14 @@ def test_a_closed_terminal_ends_nothing():
         typer.echo("more")
         messages.say("a line")
         sys.stdout.flush()
+
+
+def test_long_work_goes_on_without_its_terminal(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_A_LINE", 0.0)
+    with closed_terminals(), progress.progress(2, "pictures") as step:
+        step()
+        messages.tell("a warning")
+        step()
 
 
 def test_other_errors_of_stdout_are_told():

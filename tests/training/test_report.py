@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.cli.test_messages import closed_terminals  # noqa: E402
 from tests.training.scenes import posed, square_split  # noqa: E402
 from tests.training.test_trainer import settings  # noqa: E402
 from vision_heads.data.sample import OTHER, REGION, DataSplit, Sample  # noqa: E402
@@ -23,6 +24,7 @@ from vision_heads.spec import HeadSpec, InputSpec, ModelSpec  # noqa: E402
 from vision_heads.training import report  # noqa: E402
 from vision_heads.training.config import make_config  # noqa: E402
 from vision_heads.training.journal import Journal  # noqa: E402
+from vision_heads.training.meters import Meters  # noqa: E402
 from vision_heads.training.validate import validate  # noqa: E402
 from vision_heads.training.worst import worst  # noqa: E402
 
@@ -55,6 +57,16 @@ def test_a_picture_that_cannot_be_read_does_not_cost_the_page(tmp_path, monkeypa
     text = page.read_text(encoding="utf-8")
     assert "1 pictures cannot be read and count as empty: " in text and "квадраты" in text
     assert text.count("<li>") == 2 and "000.png: " not in text.split("<ol>")[1]
+
+
+def test_a_run_goes_on_without_its_terminal(tmp_path: Path) -> None:
+    """The next line about an epoch ended it: a traceback, and the hours since the last state."""
+    with closed_terminals():
+        journal = Journal(tmp_path, ["squares"])
+        journal.say("epoch 1")
+        with journal.progress("epoch 2", 3, 0) as advance:
+            advance(Meters(), 4)
+        journal.say("epoch 2")
 
 
 def test_validation_says_what_it_could_not_read(tmp_path: Path, capsys) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vision_heads.cli.messages import printing
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -133,9 +134,11 @@ def search(
     for single in singles:
         single.network.to(target)
     found = search_branches(singles, splits, spec, settings, progress)
-    _report(found, Console(highlight=False, soft_wrap=True))
-    for file in write_found(found, out):
-        typer.echo(f"written: {file}")
+    written = write_found(found, out)
+    with printing():  # not before: a table that nobody reads must not cost the files
+        _report(found, Console(highlight=False, soft_wrap=True))
+        for file in written:
+            typer.echo(f"written: {file}")
 
 
 def _settings(

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from vision_heads.cli.messages import tell
 from vision_heads.cli.places import require_apart, require_writable, stdout_is_for
 from vision_heads.errors import UserError
 from vision_heads.paths import writing_mode
+from vision_heads.terminal import unread_stderr
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -222,7 +224,7 @@ def _ignoring(weights: str, conf: float, progress: _Bars) -> Callable[[DataSplit
         before, after = (sum(len(s.ignore_boxes) for s in d.samples) for d in (split, marked))
         typer.echo(f"{TRAIN}: {after - before} finds of {weights} that no label has are ignored")
         if unread:
-            typer.echo(f"{len(unread)} pictures cannot be read: {unread[0]}", err=True)
+            tell(f"{len(unread)} pictures cannot be read: {unread[0]}")
         return marked
 
     return change
@@ -234,7 +236,7 @@ def _progress(verb: str) -> Iterator[_Bars]:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    console = Console(stderr=True)
+    console = Console(file=unread_stderr())
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
 
         def start(split: str, total: int, verb: str = verb) -> Callable[[], None]:
@@ -246,7 +248,7 @@ def _progress(verb: str) -> Iterator[_Bars]:
                 done += 1
                 bars.advance(task)
                 if not console.is_terminal and done % _EVERY == 0:
-                    typer.echo(f"{verb} {split}: {done}/{total}", err=True)
+                    typer.echo(f"{verb} {split}: {done}/{total}", file=console.file)
 
             return step
 

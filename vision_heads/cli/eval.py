@@ -11,6 +11,7 @@ import typer
 from vision_heads.cli import options as opt
 from vision_heads.cli.places import require_apart, require_writable, stdout_is_for
 from vision_heads.errors import UserError, require
+from vision_heads.terminal import unread_stderr
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -169,7 +170,7 @@ def evaluate(
     if check_options(given):
         require_apart({"--json": json_file}, (predictions, truth))
         require_writable("--json", json_file)
-        evaluate_mot(predictions, truth, classes, json_file, Console(stderr=True))
+        evaluate_mot(predictions, truth, classes, json_file, Console(file=unread_stderr()))
         return
     _require_one_source(given)
     wanted = Wanted(
@@ -188,7 +189,7 @@ def evaluate(
         (model, predictions, sizes, wanted.data.every, *wanted.data.heads.values()),
     )
     wanted.files.check()
-    notes = Console(stderr=True)
+    notes = Console(file=unread_stderr())
     if not wanted.data.heads:
         opened = None if model is None else _open(model, threads, provider, notes)
         _evaluate_one(opened, str(model), predictions, wanted, head, notes)

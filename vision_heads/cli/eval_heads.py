@@ -174,14 +174,16 @@ def evaluate_heads(predictor: Predictor, model: str, wanted: Wanted, notes: Cons
         (only,) = marked.values()
         finish(only.scores, only.exam.truth, only.found, model, wanted.files, notes)
         return
-    show(Console(), heads_table(marked))
+    if wanted.files.json is not None:
+        write_json(records(marked, model), wanted.files.json)
+    for name, one in marked.items():
+        wanted.files.of(name).write(one.scores, one.exam.truth, one.found, notes)
+    # Last: the files must not be lacking because nobody reads the table to its end.
     if wanted.files.json is None:
         note(notes, "every number of each head, by class too: --json FILE")
     else:
-        write_json(records(marked, model), wanted.files.json)
         note(notes, f"numbers are in {wanted.files.json}")
-    for name, one in marked.items():
-        wanted.files.of(name).write(one.scores, one.exam.truth, one.found, notes)
+    show(Console(), heads_table(marked))
 
 
 def finish(
@@ -198,11 +200,11 @@ def finish(
     from vision_heads.evaluation.heads import record  # noqa: PLC0415
     from vision_heads.evaluation.tables import tables_of  # noqa: PLC0415
 
-    show(Console(), *tables_of(scores))
     if files.json is not None:
         write_json(record(scores, truth, source), files.json)
         note(notes, f"numbers are in {files.json}")
     files.write(scores, truth, found, notes)
+    show(Console(), *tables_of(scores))
 
 
 def _exams(spec: ModelSpec, wanted: Wanted, notes: Console) -> list[Exam]:

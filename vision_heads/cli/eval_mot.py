@@ -60,10 +60,10 @@ def evaluate_mot(
         raise UserError("--protocol mot: give --predictions PATH and --truth PATH")
     scores = score_mot(predictions, truth, _numbers(classes))
     _note(scores, predictions, notes)
-    show(Console(), _table(scores))
     if json_file is not None:
         write_json({**scores.to_dict(), "source": str(predictions)}, json_file)
         note(notes, f"numbers are in {json_file}")
+    show(Console(), _table(scores))
 
 
 def _numbers(classes: str | None) -> list[int]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vision_heads.cli.messages import printing
 from vision_heads.errors import UserError
 from vision_heads.paths import printable, write_text
 
@@ -78,9 +79,10 @@ def show(console: Console, *tables: Table) -> None:
     """Print tables whole: a figure cut short would be worse than a line that runs over."""
     from vision_heads.evaluation.tables import table_width  # noqa: PLC0415
 
-    for table in tables:
-        console.width = max(console.width, table_width(table))
-        console.print(table, crop=False)
+    with printing():
+        for table in tables:
+            console.width = max(console.width, table_width(table))
+            console.print(table, crop=False)
 
 
 def write_json(record: Mapping[str, Any], file: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vision_heads.cli.messages import say
 from vision_heads.cli.options import by_option
 from vision_heads.cli.places import stdout_is_for
 from vision_heads.errors import explain_no_room
@@ -311,7 +312,7 @@ def _carry_out(order: Order, weights: Path) -> Outcome:
         with explain_no_room(folder):
             return carry_out(order)
     except (ParityError, NmsError) as error:
-        typer.echo(f"vh: {weights}: {error}; nothing was written", err=True)
+        say(f"{weights}: {error}; nothing was written")
         raise typer.Exit(1) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from vision_heads.cli.messages import say
 from vision_heads.errors import require
 
 
@@ -104,4 +105,4 @@ def _fixed_batch(source: Path) -> int:
 
 
 def _say(line: str) -> None:
-    typer.echo(f"vh: {line}", err=True)
+    say(line)

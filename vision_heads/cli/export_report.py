@@ -9,8 +9,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from vision_heads.cli.messages import say
 from vision_heads.paths import write_text
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def report(outcome: Outcome) -> None:
             console.print(f"written: {path}", soft_wrap=True, markup=False)
     for verdict in verdicts:
         for problem in verdict.problems:
-            typer.echo(f"vh: {verdict.format}: not written: {problem}", err=True)
+            say(f"{verdict.format}: not written: {problem}")
 
 
 def write_json(path: Path, outcome: Outcome, model: str) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from vision_heads.cli.messages import tell
 from vision_heads.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -316,4 +315,4 @@ def places_of(
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    tell(text)

@@ -13,8 +13,13 @@ import typer
 
 def say(line: str) -> None:
     """Print a line on stderr; a terminal that was closed, or a log on a full disk, ends nothing."""
+    tell(f"vh: {line}")
+
+
+def tell(text: str) -> None:
+    """Print a text on stderr as it is, as `say` does."""
     with contextlib.suppress(OSError):
-        typer.echo(f"vh: {line}", err=True)
+        typer.echo(text, err=True)
 
 
 @contextlib.contextmanager

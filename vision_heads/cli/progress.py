@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from vision_heads.terminal import unread_stderr
+
 SECONDS_A_LINE = 10.0
 
 
@@ -22,7 +24,7 @@ def progress(total: int, unit: str) -> Iterator[Callable[[], None]]:
     """
     from rich.console import Console  # noqa: PLC0415
 
-    console = Console(stderr=True)
+    console = Console(file=unread_stderr())
     if not console.is_terminal:
         yield _lines(console.print, total, unit)
         return

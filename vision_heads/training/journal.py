@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from rich.progress import (
 )
 
 from vision_heads.errors import UserError
+from vision_heads.terminal import unread_stderr
 from vision_heads.training.meters import Meters
 
 Advance = Callable[[Meters, int], None]
@@ -38,7 +38,7 @@ class Journal:
 
     def __init__(self, out: Path, heads: list[str], *, quiet: bool = False) -> None:
         self.out, self.heads, self.quiet = out, heads, quiet
-        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.console = Console(file=unread_stderr(), quiet=quiet)
         self.rows: list[dict[str, float]] = []
         self._board: Any = None
         if not quiet:
