@@ -167,6 +167,14 @@ def test_a_run_is_resumed_on_its_own_data_alone(tmp_path: Path, capsys) -> None:
         Trainer(edited, {"squares": train}, {}, out, resume=True)
     assert "\n" not in str(caught.value)
     (state,) = (out / "state").iterdir()
+    for name in ("network.safetensors", "state.json"):  # one bit, which nobody would notice
+        data = (state / name).read_bytes()
+        (state / name).write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+        with pytest.raises(UserError, match=rf"damaged .{name} is not as it was written"):
+            Trainer(config, {"squares": train}, {}, out, resume=True)
+        (state / name).write_bytes(data)
+    (state / "SHA256SUMS").unlink()  # states of older versions have none
+    Trainer(config, {"squares": train}, {}, out, resume=True)
     (state / "ema.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="damaged"):
         Trainer(config, {"squares": train}, {}, out, resume=True)
@@ -219,6 +227,7 @@ def test_a_state_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> Non
     check_data(state, two["data"])
     with pytest.raises(UserError, match="heads: were a, b when this run began; put them in order"):
         check_data(state, dict(reversed(two["data"].items())))
+    (state / "SHA256SUMS").unlink()
     for text in ("{}", "[]", '{"groups": [], "extra": {}}'):
         (state / "state.json").write_text(text)
         with pytest.raises(UserError, match=r"damaged .state\.json has no"):

@@ -7,6 +7,7 @@ killed or loses power at any moment finds one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ _KEYS = ("groups", "ema_updates", "extra")
 """What a state's JSON holds."""
 _TELLING = ("betas", "nesterov", "matrix")
 """Settings of parameter groups that AdamW, SGD and Muon do not share, one of each."""
+_SUMS = "SHA256SUMS"
 
 
 def save_state(
@@ -59,6 +61,7 @@ def save_state(
     write_tensors(temporary / "optimizer.safetensors", tensors)
     record = {"groups": groups, "ema_updates": ema.updates, "extra": extra}
     (temporary / "state.json").write_text(json.dumps(record))
+    (temporary / _SUMS).write_text(_sums(temporary))
     _to_disk(temporary)
     temporary.rename(target)
     _to_disk(folder)
@@ -85,6 +88,39 @@ def latest_state(folder: Path) -> Path | None:
     return states[-1] if states else None
 
 
+def check_whole(state: Path) -> None:
+    """Check that the files of a state are as they were written: weights may be wrong in silence.
+
+    States of older versions say nothing of it.
+
+    Raises:
+        UserError: names the file that is another, or is gone.
+    """
+    try:
+        before = (state / _SUMS).read_text().splitlines()
+        now = _sums(state).splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise UserError(f"{state}: damaged ({error})") from error
+    wrong = [line.partition("  ")[2] for line in before if line not in now]
+    if wrong:
+        raise UserError(
+            f"{state}: damaged ({wrong[0]} is not as it was written); put it back, or start "
+            "another run from weights/best.safetensors with --init"
+        )
+
+
+def _sums(state: Path) -> str:
+    """Return the files' checksums as `sha256sum` prints them."""
+    files = sorted(file for file in state.iterdir() if file.name != _SUMS)
+    return "".join(f"{_sha256(file)}  {file.name}\n" for file in files)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def check_data(state: Path, data: Mapping[str, Mapping[str, Any]]) -> None:
     """Check that a run is resumed on what it began with: other classes would take its names.
 
@@ -96,6 +132,7 @@ def check_data(state: Path, data: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
         UserError: the data differ, or the state is damaged.
     """
+    check_whole(state)
     known = _record(state)["extra"].get("data", {})
     for name, before in known.items():
         if name not in data:
