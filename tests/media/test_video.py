@@ -42,6 +42,33 @@ def test_times_begin_with_the_video(tmp_path):
     assert [round(frame.time, 2) for frame in frames] == [index / 10 for index in range(20)]
 
 
+def _odd_words(path):
+    """Make of a Matroska file one whose words are no UTF-8, and whose length is any text."""
+    data = write_clip(path, [0, 0.04, 0.08]).read_bytes()
+    assert b"Lavf" in data and b"00:00:00." in data
+    path.write_bytes(data.replace(b"Lavf", b"L\xe4vf").replace(b"00:00:00.", b"ab:cd:ef."))
+    return path
+
+
+def test_words_in_latin_1_do_not_keep_a_video_from_being_read(tmp_path):
+    """Such a title, as of an old AVI, made of every file one that "cannot be opened"."""
+    frames, source = frames_of(_odd_words(tmp_path / "a.mkv"))
+    assert len(frames) == 3 and source.end.reason == "finished"
+
+
+def test_nor_a_camera(tmp_path, camera, monkeypatch):
+    data = _odd_words(tmp_path / "a.mkv").read_bytes()
+
+    def send(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(data)
+
+    monkeypatch.setattr(_Camera, "do_GET", send)
+    frames, source = frames_of(f"http://{camera}/live", timeout=2)
+    assert len(frames) == 3, source.end
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_the_rotation_flag_is_applied(tmp_path, degrees):
     image = np.zeros((96, 128, 3), np.uint8)

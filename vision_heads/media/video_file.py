@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time as clock
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ class FileSource:
         av = require_av()
         try:
             timeout = (self._timeout * 2, self._timeout * 2) if is_url(self._where) else None
-            with av.open(self._where, timeout=timeout) as container:
+            with av.open(self._where, timeout=timeout, metadata_errors="replace") as container:
                 stream = video_stream(container)
                 stream.thread_type = "AUTO"
                 # Each thread holds a picture; more than a few only cost memory.
@@ -169,8 +170,9 @@ def _stated(stream: VideoStream) -> float:
         return float(stream.duration * stream.time_base) - start
     text = next((v for k, v in stream.metadata.items() if k.startswith("DURATION")), "")
     if text.count(":") == 2:
-        hours, minutes, seconds = (float(part) for part in text.split(":"))
-        return hours * 3600 + minutes * 60 + seconds - start
+        with suppress(ValueError):  # it may be any text
+            hours, minutes, seconds = (float(part) for part in text.split(":"))
+            return hours * 3600 + minutes * 60 + seconds - start
     container: Any = stream.container
     # Of a file with sound, the length may be that of the sound.
     alone = len(container.streams) == 1 and container.duration is not None

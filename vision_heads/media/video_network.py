@@ -82,7 +82,12 @@ class NetworkSource:
     def _open(self) -> Any:
         options = _ffmpeg_options(self._where, self._options)
         try:
-            return require_av().open(self._where, options=options, timeout=self._options.timeout)
+            return require_av().open(
+                self._where,
+                options=options,
+                timeout=self._options.timeout,
+                metadata_errors="replace",  # a camera's name in Latin-1 is none of our business
+            )
         except OSError as error:
             raise SourceError(opening_reason(error, self._where)) from error
 
