@@ -25,7 +25,9 @@ from vision_heads.data.sample import Problem  # noqa: E402
 from vision_heads.errors import UserError  # noqa: E402
 from vision_heads.network import load_network  # noqa: E402
 from vision_heads.training.config import make_config  # noqa: E402
+from vision_heads.training.explain import explain_gone  # noqa: E402
 from vision_heads.training.run import _announce, _empty, join_parts  # noqa: E402
+from vision_heads.training.trainer import Trainer  # noqa: E402
 from vision_heads.training.validate import check_scorable  # noqa: E402
 
 QUICK = [
@@ -331,3 +333,35 @@ def test_head_flag() -> None:
     assert parse_head("aerial=detect:cards/a:b.yaml") == (
         "aerial", {"kind": "detect", "data": "cards/a:b.yaml"},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. \nmore"),
+            r"workers: one of 0 was ended from outside \(.* killed by signal: Killed\), as a",
+        ),
+        (FileNotFoundError(2, "No such file", "run/state/.1.tmp/a"), r"was run deleted, or its"),
+        (OSError(5, "Input/output error"), r"run: cannot be written \(Input/output error\)"),
+    ],
+)
+def test_what_befalls_a_run_is_said_in_one_line(tmp_path, monkeypatch, error, message) -> None:
+    """Each was a traceback, and exit code 1."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    card = coco_card(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Trainer, "run", fail)
+    done = _vh("--head", f"a=detect:{card}", "--out", "run", *QUICK)
+    assert isinstance(done.exception, UserError)
+    assert re.search(message, str(done.exception)), str(done.exception)
+
+
+def test_a_file_that_is_no_part_of_the_run_is_our_own_fault() -> None:
+    others = FileNotFoundError(2, "No such file", "other/a"), FileNotFoundError(2, "No such file")
+    for error in (*others, PermissionError(13, "", "run")):
+        with pytest.raises(type(error)), explain_gone(Path("run")):
+            raise error

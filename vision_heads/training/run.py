@@ -16,6 +16,7 @@ from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError, explain_no_room
 from vision_heads.training.config import TrainConfig, make_config, read_settings
 from vision_heads.training.describe import pose_note
+from vision_heads.training.explain import explain_dead_worker, explain_gone
 from vision_heads.training.seen import Seen, count_seen, write_seen
 from vision_heads.training.trainer import Trainer
 from vision_heads.training.validate import check_scorable
@@ -94,7 +95,8 @@ def start_run(flags: Flags) -> dict[str, float]:
     _check_labelled(config, train)
     val = {n: read_parts(h.data[:1], h.val, config)[0] for n, h in config.heads.items() if h.val}
     notes = check_scorable(config, train, val)
-    with explain_no_room(flags.out, _MAKE_ROOM):  # a resumed run writes at once
+    no_room = explain_no_room(flags.out, _MAKE_ROOM)  # a resumed run writes at once
+    with no_room, explain_gone(flags.out), explain_dead_worker(config):
         trainer = Trainer(config, train, val, flags.out, flags.command, resume=flags.resume)
         for name, note in notes.items():
             trainer.journal.say(f"{name}: {val[name].name} ({val[name].split}): {note}")
