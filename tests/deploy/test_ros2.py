@@ -125,9 +125,10 @@ class Node:
     def __init__(self, name):
         self.name, self.published, self.logged, self.callbacks = name, [], [], {}
 
-    def declare_parameter(self, name, default):
+    def declare_parameter(self, name, default, descriptor=None):
         value = type(self).given.get(name, default)
-        assert type(value) is type(default), f"{name}: rclpy keeps a parameter's type"
+        free = getattr(descriptor, "dynamic_typing", False)
+        assert free or type(value) is type(default), f"{name}: rclpy keeps a parameter's type"
         return SimpleNamespace(value=value)
 
     def create_publisher(self, kind, topic, depth):
@@ -154,6 +155,7 @@ def ros(monkeypatch):
             "QoSProfile": SimpleNamespace,
             "QoSReliabilityPolicy": SimpleNamespace(BEST_EFFORT="best effort"),
         },
+        "rcl_interfaces": {}, "rcl_interfaces.msg": {"ParameterDescriptor": SimpleNamespace},
         "sensor_msgs": {}, "sensor_msgs.msg": {"Image": Image},
         "vision_msgs": {},
         "vision_msgs.msg": {
@@ -297,11 +299,16 @@ def test_wrong_parameters_end_the_program_with_one_line(ros, tmp_path):
         ({"weights": "nothing.onnx"}, r"detector: nothing\.onnx: no such file"),
         ({"weights": str(tmp_path / "tiny.onnx"), "classes": "cow"}, "detector: classes: no class"),
         ({"weights": str(tmp_path / "tiny.onnx"), "conf": 7.0}, "detector: conf must be in 0..1"),
+        ({"weights": str(tmp_path / "tiny.onnx"), "conf": 7}, "detector: conf must be in 0..1"),
+        ({"conf": "high"}, "detector: conf must be a number, got 'high'"),
+        ({"slice": 0.5}, r"detector: slice must be a whole number, got 0\.5"),
+        ({"max_det": True}, "detector: max_det must be a whole number, got True"),
+        ({"classes": 3}, "detector: classes must be a text, got 3"),
     ):
         Node.given = chosen
         with pytest.raises(SystemExit, match=message):
             node.main()
-    assert ended == [True] * 3
+    assert ended == [True] * 8
 
 
 def test_the_package_is_whole(ros):

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, require
 from vision_heads.runtime.predictor import load
 from vision_heads_ros.conversion import Messages, message_of, picture_of
 
@@ -39,9 +40,7 @@ class Detector(Node):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("detector")
-        given = {
-            name: self.declare_parameter(name, value).value for name, value in DEFAULTS.items()
-        }
+        given = {name: self._parameter(name, default) for name, default in DEFAULTS.items()}
         self._predictor = load(given.pop("weights"), threads=given.pop("threads") or None)
         self._options = {
             "classes": _listed(given.pop("classes")),
@@ -56,6 +55,16 @@ class Detector(Node):  # type: ignore[misc]
         self.create_subscription(Image, "image", self._look, newest)
         heads = ", ".join(head.name for head in self._predictor.spec.heads)
         self.get_logger().info(f"ready, heads: {heads}")
+
+    def _parameter(self, name: str, default: Any) -> Any:
+        # Checked here: rclpy refuses conf:=1, as it is no float, and by a traceback.
+        any_type = ParameterDescriptor(dynamic_typing=True)
+        value = self.declare_parameter(name, default, any_type).value
+        if isinstance(default, float) and type(value) is int:
+            return float(value)
+        kind = {float: "a number", int: "a whole number", str: "a text"}[type(default)]
+        require(type(value) is type(default), f"{name} must be {kind}, got {value!r}")
+        return value
 
     def _look(self, message: Image) -> None:
         try:
