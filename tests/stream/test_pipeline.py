@@ -384,3 +384,27 @@ def test_a_source_with_too_many_tiles_ends_alone():
     }  # fmt: skip
     assert stats["live"]["message"].startswith("live: 3000 x 3000 pixels make ")
     assert output.indices("small") == [0, 1, 2, 3, 4] and set(output.seen) == {"small"}
+
+
+def test_an_event_of_another_frame_has_no_picture():
+    """A stay that a camera's absence ended was shown by a cut-out of whatever came after it."""
+
+    class Late:
+        def update(self, seen):
+            now = Event.at("now", seen.frame)
+            seen.events += [now, Event("late", seen.frame.source, time=0.0, box=(0, 0, 9, 9))]
+
+        def gap(self, seconds):
+            """Nothing hangs on time here."""
+
+        def end(self):
+            return []
+
+    engine, output = FakeEngine(), Collect()
+    pipeline = Pipeline(engine, request(engine), hooks=[lambda _: Late()], outputs=[output])
+    pipeline.start()
+    pipeline.add("a", False, lambda: FakeSource("a", 2))
+    assert pipeline.wait(10)
+    pipeline.stop()
+    pictures = [(event.kind, image is not None) for event, image in output.events]
+    assert pictures[:4] == [("now", True), ("late", False)] * 2

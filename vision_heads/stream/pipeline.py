@@ -319,7 +319,8 @@ class Pipeline:
         for guard in self.guards:
             guard.call(lambda guard=guard: guard.output.frame(seen))  # type: ignore[misc]
         for event in seen.events:
-            self._tell(event, seen)
+            # What is told late has no picture: this one may be another scene, of another size.
+            self._tell(event, seen if event.frame == seen.frame.index else None)
         lane.counters.shown += 1
         lane.counters.latency.add(time.time() - job.frame.received)
 
