@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import typer
@@ -72,6 +73,18 @@ def test_mistakes_of_synth_are_named(tmp_path, arguments, message):
     done = _vh("data", "synth", tmp_path / "new", "--count", 1, *arguments)
     assert isinstance(done.exception, UserError) and message in str(done.exception)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_under_synthetic_pictures_is_named(tmp_path, monkeypatch):
+    """It was "the output cannot be written", which is what standard output is called."""
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")  # as a write says it, without a name
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    done = _vh("data", "synth", tmp_path / "new", "--count", 1)
+    assert isinstance(done.exception, UserError)
+    assert f"{tmp_path / 'new'}: cannot be written (No space" in str(done.exception)
 
 
 def test_attention_is_reported_and_every_file_has_poses(people, model, tmp_path):

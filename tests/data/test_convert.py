@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -167,6 +169,18 @@ def test_pictures_are_copied_or_linked(tmp_path):
         == linked.read_bytes()
         == (tmp_path / "in/train/images/a.png").read_bytes()
     )
+
+
+def test_a_full_disk_is_that_of_the_new_folder(tmp_path, monkeypatch):
+    """Python names the picture that it reads when there is no room for the copy."""
+    path = visdrone_set(tmp_path / "in", {"a": ""})
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(UserError, match=r"/out: No space left on device"):
+        convert(load_card(path), tmp_path / "out", "yolo")
 
 
 def test_what_cannot_be_carried_over_is_refused_unless_told(tmp_path):

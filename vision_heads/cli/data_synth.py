@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vision_heads.errors import UserError
+from vision_heads.errors import UserError, explain_no_room
 
 _EXAMPLES = """
 Render pictures with exact labels, as a data set of their own: drone-like scenes of streets, or
@@ -97,7 +97,7 @@ def _write(out: Path, counts: dict[Literal["train", "val"], int], **settings: An
     for split, count in counts.items():
         if split == "val" and not count:
             continue
-        with progress(count, "pictures") as step:
+        with progress(count, "pictures") as step, explain_no_room(out):
             made = synthetic_split(
                 count, folder=out, split=split, progress=_ignoring_count(step), **settings
             )

@@ -22,7 +22,7 @@ from vision_heads.data.formats.base import parallel
 from vision_heads.data.formats.coco import AREA_KEY, AREA_NAMES, EULER_KEY
 from vision_heads.data.formats.voc import OTHER_NAME, REGION_NAME, name_index
 from vision_heads.data.sample import REGION, DataSplit, ProblemKind, Sample, by_id
-from vision_heads.errors import UserError, require
+from vision_heads.errors import UserError, is_no_room, require
 from vision_heads.geometry.rotations import to_euler
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.paths import printable
@@ -124,7 +124,9 @@ def convert(
         text = _card_text(card, to, read)
         report.card.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
+        # Of a copy that does not fit, Python names the picture that was read.
+        where = out if is_no_room(error) else error.filename or out
+        raise UserError(f"{where}: {error.strerror or error}") from error
     return report
 
 
