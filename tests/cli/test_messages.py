@@ -49,6 +49,11 @@ def test_a_closed_terminal_ends_nothing():
         sys.stdout.flush()
 
 
+def test_a_line_stays_one_and_commands_no_terminal(capsys):
+    messages.say("answers \x1b[2J nonsense\nvh: done")
+    assert capsys.readouterr().err == "vh: answers \\x1b[2J nonsense\\nvh: done\n"
+
+
 def test_long_work_goes_on_without_its_terminal(monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_A_LINE", 0.0)
     with closed_terminals(), progress.progress(2, "pictures") as step:

@@ -16,7 +16,6 @@ import typer
 
 from vision_heads.cli.messages import drop_stdout, say
 from vision_heads.errors import UserError, is_no_room
-from vision_heads.paths import printable
 from vision_heads.version import __version__
 
 HELP = """
@@ -125,7 +124,7 @@ def main() -> None:
     except UserError as error:
         if os.environ.get("VH_DEBUG"):
             traceback.print_exc()
-        say(printable(str(error)))
+        say(str(error))
         _leave(2)
     except KeyboardInterrupt:
         say("interrupted")

@@ -10,10 +10,16 @@ from collections.abc import Iterator
 
 import typer
 
+from vision_heads.paths import printable
+
 
 def say(line: str) -> None:
-    """Print a line on stderr; a terminal that was closed, or a log on a full disk, ends nothing."""
-    tell(f"vh: {line}")
+    """Print a line on stderr; a terminal that was closed, or a log on a full disk, ends nothing.
+
+    It may repeat what others wrote, such as a webhook's receiver: control characters, by which a
+    terminal can be made to show anything, become escapes.
+    """
+    tell(f"vh: {printable(line)}")
 
 
 def tell(text: str) -> None:

@@ -193,7 +193,8 @@ class Webhook:
             return f"answers with {error.code}", not later
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
-            return self._secrets.clean(str(reason)) or type(error).__name__, False
+            words = " ".join(str(reason).split())  # the receiver's own, if it speaks no HTTP
+            return self._secrets.clean(words) or type(error).__name__, False
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
