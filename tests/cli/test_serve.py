@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,26 @@ def test_it_tells_where_it_is_and_ends_by_ctrl_c(tiny):
     assert service.get("/v1/model").json()["name"] == "tiny"
     assert service.end(signal.SIGINT) == 0, service.lines
     assert "Traceback" not in "".join(service.lines)
+
+
+def test_rude_clients_neither_fill_the_log_nor_hold_up_the_end(tiny):
+    service = Service("--weights", tiny)
+    host, _, port = service.url.partition("//")[2].strip("/").partition(":")
+    assert service.get("/healthz").status_code == 200
+    with socket.create_connection((host, int(port)), 10) as page:
+        head = f"GET /v1/live HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n"
+        head += "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        page.sendall(f"{head}{'A' * 22}==\r\n\r\n".encode())
+        assert b"101" in page.recv(100)
+        page.sendall(b"\x81\x81\0\0\0\0\xff")  # a text that is no UTF-8
+        while page.recv(65536):
+            pass
+    with socket.create_connection((host, int(port)), 10) as upload:
+        head = f"POST /v1/detect HTTP/1.1\r\nHost: {host}\r\nContent-Length: 999\r\n"
+        upload.sendall(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
+        time.sleep(0.5)
+        assert service.end(signal.SIGTERM) == 0, service.lines
+    assert len(service.lines) == 1, service.lines  # which tells where it is
 
 
 def test_sources_of_the_command_line_and_a_token_of_a_file(tiny, tmp_path):

@@ -60,6 +60,11 @@ class Server(uvicorn.Server):
         """Stop."""
         app: Any = self.config.app
         app.state.streams.let_go()
+        for one in list(self.server_state.connections):
+            cycle = getattr(one, "cycle", None)
+            # An upload that is not complete would be waited for, and cancelled with a traceback.
+            if getattr(cycle, "more_body", False) and not getattr(cycle, "response_started", True):
+                one.transport.close()
         await super().shutdown(sockets)
 
 
@@ -103,10 +108,12 @@ def address_of(opened: socket.socket) -> str:
 
 
 class _OnPurpose(logging.Filter):
-    """Leaves out the line about clients that were cut off for taking too long."""
+    """Leaves out lines about clients that were cut off: for taking too long, for nonsense."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "without completing response" not in record.getMessage()
+        message = record.getMessage()
+        # The second is a traceback for each text in a WebSocket that is no UTF-8.
+        return "without completing response" not in message and "Invalid UTF-8" not in message
 
 
 _ON_PURPOSE = _OnPurpose()
