@@ -107,12 +107,15 @@ def write_whole(path: Path, data: bytes) -> None:
 def devices(folder: str | Path) -> set[str]:
     """Return the names in a folder of pipes and devices, whose reading may never end."""
     with os.scandir(folder) as entries:  # knows plain files as such without asking for each
-        return {e.name for e in entries if not e.is_file() and _is_device(e.path)}
+        # Not through links: of one that leads to itself, the question is an error.
+        return {
+            e.name for e in entries if not e.is_file(follow_symlinks=False) and _is_device(e.path)
+        }
 
 
 def _is_device(path: str) -> bool:
     try:
         mode = Path(path).stat().st_mode
-    except OSError:  # a link to nothing
+    except OSError:  # a link to nothing, or to itself
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

@@ -211,6 +211,8 @@ def test_pipes_and_devices_named_like_pictures_are_left_out(tmp_path):
     path = folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
     os.mkfifo(tmp_path / "images/train/pipe.png")
     (tmp_path / "images/train/zero.png").symlink_to("/dev/zero")
+    (tmp_path / "images/train/loop.png").symlink_to("loop.png")
     (tmp_path / "images/train/lost.png").symlink_to("nowhere.png")
-    (problem,) = load_split(path, "train").problems
-    assert (problem.kind, problem.file.name) == ("corrupt-image", "lost.png")
+    problems = load_split(path, "train").problems
+    assert [problem.kind for problem in problems] == ["corrupt-image"] * 2
+    assert [problem.file.name for problem in problems] == ["loop.png", "lost.png"]

@@ -185,6 +185,12 @@ def test_a_pipe_with_the_name_of_a_picture_is_named_not_read(tree):
     assert found.unreadable == [f"{tree / 'pipe.png'}: a pipe or device, no picture"]
 
 
+def test_a_link_to_itself_is_a_picture_that_cannot_be_read(tree):
+    (tree / "loop.png").symlink_to("loop.png")
+    found = find_pictures([tree])
+    assert "loop" in _names(found) and found.unreadable == []
+
+
 def test_a_closed_folder_under_a_pattern_is_named(tree, monkeypatch):
     walk = os.walk
 
