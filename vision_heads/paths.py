@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -76,6 +77,23 @@ def writing_mode(path: str | Path) -> Literal["ab", "wb"]:
     "wb" would empty the file of `vh ... --json /dev/stdout >> all.json`.
     """
     return "ab" if is_stdout(path) else "wb"
+
+
+def decode_text(data: bytes) -> str:
+    """Return the text of a file in UTF-8, with a byte order mark or without, or UTF-16 with one.
+
+    The latter is what Windows' own programs write, such as `dir /b > list.txt` in PowerShell.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if marked else "utf-8-sig")
+
+
+def read_text(path: Path) -> str:
+    """Return what a text file holds, as `decode_text`; an `OSError` says what is in the way."""
+    return decode_text(path.read_bytes())
 
 
 def write_text(path: Path, text: str) -> None:

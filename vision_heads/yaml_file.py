@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from vision_heads.errors import UserError
+from vision_heads.paths import read_text
 
 MOST_VALUES = 1_000_000
 """Of a file, with what its aliases repeat: a few lines of them can stand for billions."""
@@ -69,13 +70,13 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def read_yaml(file: Path) -> Any:
-    """Return what a YAML file in UTF-8 holds.
+    """Return what a YAML file in UTF-8 or UTF-16 holds.
 
     Raises:
         UserError: it is missing, or `parse_yaml` refuses it.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
     except ValueError as error:

@@ -120,7 +120,7 @@ def test_rude_clients_neither_fill_the_log_nor_hold_up_the_end(tiny):
 
 def test_sources_of_the_command_line_and_a_token_of_a_file(tiny, tmp_path):
     pytest.importorskip("av", reason="the stream extra is not installed")
-    (tmp_path / "token.txt").write_text(f"{TOKEN}\n")
+    (tmp_path / "token.txt").write_text(f"{TOKEN}\n", encoding="utf-16")
     source = "http://admin:hunter2hunter2@127.0.0.1:9/x"
     service = Service(
         *("--weights", tiny, "--token-file", str(tmp_path / "token.txt")),

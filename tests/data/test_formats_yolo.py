@@ -122,10 +122,19 @@ def test_ultralytics_forms_of_a_split(tmp_path):
         load_split(path, "test")
 
 
-def test_a_list_written_on_windows(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_written_on_windows(tmp_path, encoding):
     folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
-    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf.\\images\\train\\a.png\r\n")
+    (tmp_path / "list.txt").write_bytes(".\\images\\train\\a.png\r\n".encode(encoding))
     path = card(tmp_path / "data.yaml", train="list.txt", names=["cat", "dog"])
+    split = load_split(path, "train")
+    assert split.problems == [] and len(split.samples[0].boxes) == 1
+
+
+def test_labels_and_cards_in_utf_16(tmp_path):
+    path = folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
+    for file in (path, tmp_path / "labels/train/a.txt"):
+        file.write_bytes(file.read_text().encode("utf-16"))
     split = load_split(path, "train")
     assert split.problems == [] and len(split.samples[0].boxes) == 1
 

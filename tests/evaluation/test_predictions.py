@@ -265,9 +265,11 @@ def test_sizes_with_and_without_header(tmp_path, header):
     assert read_sizes(file) == {"a": (10, 20), "b.jpg": (30, 40), "b": (30, 40)}
 
 
-def test_sizes_as_other_programs_write_them(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_sizes_as_other_programs_write_them(tmp_path, encoding):
     file = tmp_path / "sizes.csv"
-    file.write_bytes(b'\xef\xbb\xbffile_name,"width",height\r\nval/a.b.jpg,10.0, 20 \r\n\r\n')
+    text = 'file_name,"width",height\r\nval/a.b.jpg,10.0, 20 \r\n\r\n'
+    file.write_bytes(text.encode(encoding))
     assert read_sizes(file) == {"a.b.jpg": (10, 20), "a.b": (10, 20)}
 
 

@@ -57,6 +57,8 @@ def test_a_list_written_on_windows(tree):
         tree / "b.jpg",
         tree / "sub\\own.jpg",
     ]
+    listed.write_bytes("sub\\c.jpeg\r\n".encode("utf-16"))  # PowerShell's "dir > list.txt"
+    assert _names(find_pictures([listed])) == ["c"]
     listed.write_text("sub\\gone.jpg\n")
     with pytest.raises(UserError, match=r"line 1: no such file: sub\\gone\.jpg"):
         find_pictures([listed])
@@ -151,7 +153,7 @@ def test_what_is_not_there_is_named(tree, monkeypatch, source, message):
     (tree / "bad.txt").write_text("b.jpg\ngone.jpg\n")
     (tree / "videos.txt").write_text("clip.mp4\n")
     (tree / "blank.txt").write_text("\n#\n")
-    (tree / "binary.txt").write_bytes(b"\xff\xfe\x00\xff")
+    (tree / "binary.txt").write_bytes(b"\x80\xff\x00\xff")
     with pytest.raises(UserError, match=message):
         find_pictures([source])
 

@@ -184,7 +184,8 @@ def test_lists_names_and_kinds(tmp_path):
     write_clip(tmp_path / "a.mp4", [0])
     (tmp_path / "b.sdp").write_text("v=0")
     (tmp_path / "list.txt").write_text(
-        "# cameras\n\ngate=rtsp://u:secret@10.0.0.5/live?x=secret\na.mp4\nb.sdp\n/dev/video3\n"
+        "# cameras\n\ngate=rtsp://u:secret@10.0.0.5/live?x=secret\na.mp4\nb.sdp\n/dev/video3\n",
+        encoding="utf-16",
     )
     names = [str(tmp_path / "list.txt"), "http://10.0.0.6/v.mjpg", str(tmp_path / "a.mp4"), "0"]
     found = find_videos(names)

@@ -138,6 +138,9 @@ def test_a_teacher_that_does_not_fit_is_named(tmp_path: Path, teacher: dict, mes
     config = joint({"yellow": {"teacher": str(file)}})
     with pytest.raises(UserError, match=rf"heads.yellow.teacher: .*t.safetensors: {message}"):
         Trainer(config, data(tmp_path), {}, tmp_path / "run")
+    shipped = joint({"yellow": {"teacher": "aerial-n"}})  # whose only head knows other classes
+    with pytest.raises(UserError, match=r"heads.yellow.teacher: aerial-n: its classes"):
+        Trainer(shipped, data(tmp_path), {}, tmp_path / "run")
     absent = joint({"yellow": {"teacher": str(tmp_path / "none.safetensors")}})
     with pytest.raises(UserError, match=r"none.safetensors: no such file"):
         Trainer(absent, data(tmp_path), {}, tmp_path / "run")

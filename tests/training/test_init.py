@@ -54,6 +54,17 @@ def test_plain_state_dict(tmp_path: Path) -> None:
                        theirs.neck.up_stages["p3"].fuse.cv1.conv.weight)  # fmt: skip
 
 
+def test_shipped_weights_go_by_name() -> None:
+    from vision_heads.paths import assets
+
+    file = assets("weights") / "aerial-n.safetensors"
+    for name in ("aerial-n", "aerial-n.safetensors"):
+        network = Network(load_network(file).spec)
+        assert not initialise(network, name).absent
+    with pytest.raises(UserError, match=r"no-such-name\.safetensors: no such file"):
+        initialise(network, "no-such-name")
+
+
 class _Evil:
     def __reduce__(self):
         return (Path.touch, (Path("evil"),))

@@ -176,7 +176,7 @@ def _number(text: str) -> int:
 
 def _source(model: str) -> tuple[str | None, Path]:
     """Split NAME=FILE; a file whose name holds a '=' is a file."""
-    from vision_heads.cli.models import safetensors_of  # noqa: PLC0415
+    from vision_heads.runtime.engines import safetensors_of  # noqa: PLC0415
 
     name, sign, file = model.partition("=")
     if not sign or Path(model).exists() or "/" in name:

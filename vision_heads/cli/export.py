@@ -239,8 +239,9 @@ def export(
     from vision_heads.cli import export_options as options  # noqa: PLC0415
     from vision_heads.cli import export_run as run  # noqa: PLC0415
     from vision_heads.cli.eval_heads import by_head  # noqa: PLC0415
-    from vision_heads.cli.models import comma_separated, pixels, safetensors_of  # noqa: PLC0415
+    from vision_heads.cli.models import comma_separated, pixels  # noqa: PLC0415
     from vision_heads.export.formats import parse_formats  # noqa: PLC0415
+    from vision_heads.runtime.engines import safetensors_of  # noqa: PLC0415
 
     formats = parse_formats(format or ["onnx"])
     options.check_values(calib_method, threads, pictures, data, json_file)

@@ -160,7 +160,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _write(out: Path, force: bool, models: list[str], make: Any) -> None:
     """Read models, make one of them, write it and say what it is."""
-    from vision_heads.cli.models import safetensors_of, torch_module  # noqa: PLC0415
+    from vision_heads.cli.models import torch_module  # noqa: PLC0415
+    from vision_heads.runtime.engines import safetensors_of  # noqa: PLC0415
 
     files = torch_module("vision_heads.surgery.model")
     files.check_target(out, force=force)

@@ -84,8 +84,9 @@ def add(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """See EXAMPLES."""
-    from vision_heads.cli.models import pixels, safetensors_of, torch_module  # noqa: PLC0415
+    from vision_heads.cli.models import pixels, torch_module  # noqa: PLC0415
     from vision_heads.cli.train import assign  # noqa: PLC0415
+    from vision_heads.runtime.engines import safetensors_of  # noqa: PLC0415
 
     run = torch_module("vision_heads.training.run")
     size = pixels(imgsz)

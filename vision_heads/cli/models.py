@@ -25,19 +25,6 @@ EXPORTED = (".onnx", ".engine", ".xml")
 """Endings of files that say themselves what they are, and need neither torch nor their runtime."""
 
 
-def safetensors_of(model: str) -> Path:
-    """Return the `.safetensors` file that a path or a shipped name means.
-
-    Raises:
-        UserError: there is none, or it is of another kind.
-    """
-    named = Path(model).suffix == "" and not Path(model).exists()
-    file = resolve_weights(f"{model}.safetensors" if named else model)
-    if file.suffix != ".safetensors":
-        raise UserError(f"{file}: needs the weights it was made from (.safetensors)")
-    return file
-
-
 def read_exported(file: Path) -> tuple[ModelSpec, Measures | None]:
     """Return what an exported file, one of `EXPORTED`, says about itself.
 

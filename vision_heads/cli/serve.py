@@ -12,6 +12,7 @@ from vision_heads.cli import options as opt
 from vision_heads.cli.messages import say
 from vision_heads.cli.stream_track import OFF
 from vision_heads.errors import UserError, missing_package, require
+from vision_heads.paths import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,7 +209,7 @@ def _token(file: Path | None) -> str | None:
     if file is None:
         return os.environ.get(_TOKEN) or None
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
         raise UserError(f"{file}: cannot be read as a token: {reason}") from error

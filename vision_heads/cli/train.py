@@ -99,7 +99,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation.")] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Weights to start from: whatever matches is loaded and reported."),
+        typer.Option(
+            help="Weights to start from, a file or a shipped name: whatever matches is loaded."
+        ),
     ] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Let --init unpickle a file you trust.")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
+from vision_heads.paths import read_text
 
 _LEAST = 6
 _LONGEST = 10_000_000  # frames: four days at 30 a second
@@ -85,7 +86,7 @@ def read_mot(file: Path) -> MotTable:
             the first line, not a number, a frame below 1, or an id twice in one frame.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise UserError(f"{file}: {reason}") from error
@@ -213,9 +214,9 @@ def _length(truth: Path) -> int | None:
         return None
     info = configparser.ConfigParser()
     try:
-        info.read(file, encoding="utf-8-sig")
+        info.read_string(read_text(file), str(file))
         length = info.getint("Sequence", "seqLength")
-    except (configparser.Error, ValueError) as error:
+    except (configparser.Error, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: seqLength: {reason}") from error
     require(length >= 1, f"{file}: seqLength: must be at least 1, got {length}")

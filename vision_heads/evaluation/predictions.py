@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections import Counter
@@ -19,6 +20,7 @@ from vision_heads.errors import UserError, require
 from vision_heads.evaluation.pictures import Pictures
 from vision_heads.evaluation.records import UNSCORED, Found
 from vision_heads.media.images import IMAGE_SUFFIXES
+from vision_heads.paths import read_text
 
 _COLUMNS = ("x", "y", "width", "height", "score", "category")
 _BBOX = 4
@@ -150,7 +152,7 @@ def _read_folder(folder: Path, split: DataSplit, unscored: Collection[int]) -> P
 
 def _read_text(file: Path, labels: dict[int, int]) -> list[_Row]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read as text: {error}") from error
     return [
@@ -300,8 +302,8 @@ def read_sizes(path: str | Path) -> dict[str, tuple[int, int]]:
     """
     path = Path(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(row)]
+        lines = io.StringIO(read_text(path), newline="")
+        rows = [(number, row) for number, row in enumerate(csv.reader(lines), 1) if any(row)]
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

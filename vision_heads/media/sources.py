@@ -13,7 +13,7 @@ from pathlib import Path
 from vision_heads.errors import UserError, require
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.urls import is_url, redact_url
-from vision_heads.paths import devices, with_slashes
+from vision_heads.paths import devices, read_text, with_slashes
 
 OUTPUT_MARK = ".vh-output"
 """Name of a file in folders that `vh detect` fills: pictures there are results, not sources."""
@@ -243,7 +243,7 @@ def _has_drawings(folder: str | Path) -> bool:
 
 def _listed(path: Path) -> Iterator[tuple[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of pictures: {error}") from error
     count = 0

@@ -14,7 +14,7 @@ from vision_heads.media.frames import FrameSource
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.sources import VIDEO_SUFFIXES
 from vision_heads.media.urls import HIDDEN, is_url, redact_url, scheme_of
-from vision_heads.paths import is_there, with_slashes
+from vision_heads.paths import is_there, read_text, with_slashes
 
 Kind = Literal["file", "sequence", "camera", "network", "gstreamer"]
 
@@ -215,7 +215,7 @@ def _matches(pattern: str) -> Iterator[VideoSpec]:
 
 def _listed(path: Path) -> Iterator[tuple[bool, VideoSpec]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of sources: {error}") from error
     count = 0

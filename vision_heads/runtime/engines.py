@@ -300,6 +300,19 @@ def resolve_weights(path: str | Path) -> Path:
     )
 
 
+def safetensors_of(model: str) -> Path:
+    """Return the `.safetensors` file that a path or a shipped name means.
+
+    Raises:
+        UserError: there is none, or it is of another kind.
+    """
+    named = Path(model).suffix == "" and not Path(model).exists()
+    file = resolve_weights(f"{model}.safetensors" if named else model)
+    if file.suffix != ".safetensors":
+        raise UserError(f"{file}: needs the weights it was made from (.safetensors)")
+    return file
+
+
 def _available() -> list[str]:
     import onnxruntime  # noqa: PLC0415  (half of the start-up time of a command that runs none)
 

@@ -62,8 +62,9 @@ class HeadConfig(_Strict):
             batch. None: it trains to the end.
         patience: validations in a row without a better figure of this head (see
             `validate.marks`) after which it stops in the same way; None: never.
-        teacher: weights of a trained model whose head of this name (or whose only head) has the
-            same kind, classes and levels; it teaches this head besides the labels.
+        teacher: weights, a file or a shipped name, of a trained model whose head of this name (or
+            whose only head) has the same kind, classes and levels; it teaches this head besides
+            the labels.
         teacher_weight: of what the teacher teaches, relative to the labels' losses.
         options: of the kind, e.g. `nwd: 0.5` for detect.
     """
@@ -168,7 +169,7 @@ class TrainConfig(_Strict):
         seed: of initial weights, order and augmentation.
         workers: processes that load pictures.
         device: "auto", "cpu", "cuda" ...
-        init: weights to start from; whatever matches is loaded.
+        init: weights to start from, a file or a shipped name; whatever matches is loaded.
         add_to: a trained model that gets the heads, instead of a trunk of their own.
         trust_pickle: allow `init` to be unpickled (it can run any code it likes).
         fix: "clip" and "drop" mend broken labels; without them training refuses.

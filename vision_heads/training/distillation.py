@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vision_heads.errors import UserError, require
 from vision_heads.network import Network, fuse, load_network
+from vision_heads.runtime.engines import safetensors_of
 from vision_heads.spec import HeadSpec
 from vision_heads.training.config import TrainConfig
 
@@ -35,7 +36,8 @@ class Teachers:
         self.names: dict[str, str] = {}
         for name, head in config.heads.items():
             if head.teacher:
-                teacher, place = load_network(head.teacher), f"heads.{name}.teacher"
+                place = f"heads.{name}.teacher"
+                teacher = load_network(safetensors_of(head.teacher))
                 theirs = _head_of(teacher, name, f"{place}: {head.teacher}")
                 _check_fit(network, name, teacher, theirs, f"{place}: {head.teacher}")
                 device = next(network.parameters()).device

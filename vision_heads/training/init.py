@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from vision_heads.errors import UserError
 from vision_heads.network import read_weights
+from vision_heads.paths import is_there
+from vision_heads.runtime.engines import safetensors_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,14 @@ def initialise(network: nn.Module, path: str | Path, *, trust_pickle: bool = Fal
 
     Args:
         network: changed in place.
-        path: safetensors, or a plain state dict saved by torch; a pickled checkpoint (such as
-            ultralytics' .pt) only with `trust_pickle`, as unpickling runs the file's code.
+        path: safetensors, the name of shipped weights, or a plain state dict saved by torch; a
+            pickled checkpoint (such as ultralytics' .pt) only with `trust_pickle`, as unpickling
+            runs the file's code.
 
     Raises:
         UserError: the file cannot be read, or nothing in it matches.
     """
-    path = Path(path)
+    path = _file_of(Path(path))
     theirs = _read(path, trust_pickle)
     ours = {n: v for n, v in network.state_dict().items() if not n.endswith("num_batches_tracked")}
     matched = [n for n in ours if n in theirs and theirs[n].shape == ours[n].shape]
@@ -63,6 +66,12 @@ def initialise(network: nn.Module, path: str | Path, *, trust_pickle: bool = Fal
         tuple(n for n in ours if n not in theirs),
         tuple(n for n in theirs if n not in ours),
     )
+
+
+def _file_of(path: Path) -> Path:
+    """Return the file that a path or a shipped name means."""
+    named = path.suffix in {"", ".safetensors"} and not is_there(path)
+    return safetensors_of(str(path)) if named else path
 
 
 def _read(path: Path, trust_pickle: bool) -> dict[str, Tensor]:

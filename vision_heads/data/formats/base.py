@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_heads import paths
 from vision_heads.data.sample import Problem, ProblemKind, Sample
 from vision_heads.errors import UserError
 from vision_heads.media.images import ImageError, image_size
@@ -201,10 +202,10 @@ def decode_text(data: bytes) -> str:
     """Return the text of a label file.
 
     Raises:
-        BadLabelsError: it is not UTF-8.
+        BadLabelsError: it is neither UTF-8 nor UTF-16 with its mark.
     """
     try:
-        return data.decode("utf-8-sig")
+        return paths.decode_text(data)
     except UnicodeDecodeError as error:
         raise BadLabelsError(f"not a text file (byte {error.start})") from error
 

@@ -26,7 +26,7 @@ from vision_heads.data.sample import Problem, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.rotations import from_euler
 from vision_heads.media.images import IMAGE_SUFFIXES
-from vision_heads.paths import devices, is_there, with_slashes
+from vision_heads.paths import devices, is_there, read_text, with_slashes
 
 Size = tuple[int, int] | None
 """(width, height) of a picture when it is known."""
@@ -84,7 +84,7 @@ def read_lines(path: Path) -> list[str]:
         UserError: the file is missing or no text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
