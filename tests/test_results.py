@@ -34,6 +34,13 @@ def test_types_and_shapes_are_made_right():
         Detections(np.zeros((2, 4)), np.zeros(1), np.zeros(2), ("a",))
 
 
+def test_a_result_knows_its_heads_and_is_no_list_of_them():
+    result = Result({"aerial": _found()}, 30, 30)
+    assert "aerial" in result and "pose" not in result and 0 not in result
+    with pytest.raises(TypeError, match="not iterable"):
+        list(result)
+
+
 def test_rows_are_selected_together():
     found = _found()
     found.rotation = np.stack([np.eye(3) * n for n in range(3)]).astype(np.float32)

@@ -225,6 +225,13 @@ class Result:
             raise KeyError(f"no head {head!r}; this result has {list(self.heads)}")
         return self.heads[head]
 
+    def __contains__(self, head: object) -> bool:
+        """Whether the result is of a head called `head`."""
+        return head in self.heads
+
+    # Its heads, or what they found? Without this, Python would try result[0].
+    __iter__ = None
+
     def __bool__(self) -> bool:
         """Return True, also when nothing was found; a `Failure` is False."""
         return True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
@@ -209,6 +210,25 @@ def test_pil_images_of_16_bits_are_scaled_as_files_are(tmp_path):
     with pytest.raises(UserError, match="mode 'I' needs values in 0"):
         load_picture(pil.fromarray(grey.astype(np.int32)))
     assert load_picture(pil.fromarray(grey.astype(np.int32) // 257)).image.max() == 255
+
+
+def test_pil_images_of_a_mode_that_does_not_convert_are_refused():
+    pil = pytest.importorskip("PIL.Image")
+    with pytest.raises(UserError, match="image: a PIL image of mode 'La': "):
+        load_picture(pil.new("LA", (8, 8)).convert("La"))
+
+
+def test_urls_and_empty_names_are_named_as_they_were_given(predictor):
+    names = ["http://me:secret@a/b.jpg", ""]
+    lines = [
+        r"image: http://\*\*\*@a/b\.jpg is a URL; fetch",
+        "image: the name of the file is empty",
+    ]
+    for name, line in zip(names, lines, strict=True):
+        with pytest.raises(ImageError, match=line):
+            predictor(name)
+    for failure, line in zip(predictor.stream(names), lines, strict=True):
+        assert isinstance(failure, Failure) and re.match(line, failure.message)
 
 
 def test_an_empty_pil_image_is_refused(predictor):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.letterbox import Letterbox, letterbox
-from vision_heads.media.images import read_image
+from vision_heads.media.images import ImageError, read_image
+from vision_heads.media.urls import is_url, redact_url
 from vision_heads.spec import InputSpec
 
 
@@ -56,6 +57,7 @@ def load_picture(picture: Picture) -> Loaded:
         UserError: an array of another shape or type, or something else altogether.
     """
     if isinstance(picture, (str, Path)):
+        _refuse_names(str(picture))
         return Loaded(read_image(picture), str(picture))
     if isinstance(picture, PilImage):
         return Loaded(_from_pil(picture))
@@ -72,6 +74,16 @@ def load_picture(picture: Picture) -> Loaded:
     return Loaded(picture)
 
 
+def _refuse_names(name: str) -> None:
+    """Refuse what is no file's name: as a path, a URL loses a slash, and nothing becomes "."."""
+    if not name:
+        raise ImageError("image: the name of the file is empty")
+    if is_url(name) and not Path(name).exists():
+        raise ImageError(
+            f"image: {redact_url(name)} is a URL; fetch the picture and hand in its file or pixels"
+        )
+
+
 def _from_pil(picture: PilImage) -> NDArray[np.uint8]:
     """Return the BGR pixels of a PIL image."""
     try:
@@ -86,7 +98,11 @@ def _from_pil(picture: PilImage) -> NDArray[np.uint8]:
         picture.mode not in ("I", "F") or (pixels.min() >= 0 and pixels.max() <= 255),
         f"image: a PIL image of mode {picture.mode!r} needs values in 0..255; scale it first",
     )
-    return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
+    try:
+        colours = np.asarray(picture.convert("RGB"))
+    except ValueError as error:  # of modes such as La
+        raise UserError(f"image: a PIL image of mode {picture.mode!r}: {error}") from error
+    return np.ascontiguousarray(colours[..., ::-1])
 
 
 class _Scratch(threading.local):
