@@ -16,10 +16,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.folders import card, coco, picture, visdrone_set
+from tests.data.folders import card, coco, picture, text, visdrone_set
 from vision_heads.data.card import load_card, load_split
 from vision_heads.data.convert import convert, target_names
-from vision_heads.data.sample import OTHER, REGION, Sample
+from vision_heads.data.sample import OTHER, OUTLINES, POINTS, REGION, Sample
 from vision_heads.errors import UserError
 
 WIDTH, HEIGHT = 40, 30
@@ -255,6 +255,36 @@ def test_the_area_of_a_box_turned_inside_out_is_its_own(tmp_path):
     whole = json.loads((tmp_path / "in/gt.json").read_text())
     (tmp_path / "in/gt.json").write_text(json.dumps({**whole, "annotations": [inside_out]}))
     assert not convert(load_card(path), tmp_path / "out", "yolo").lost
+
+
+def test_outlines_and_key_points_that_are_not_in_the_copy_are_counted(tmp_path):
+    picture(tmp_path / "a.png")
+    box = {"image_id": 1, "category_id": 3, "bbox": [1, 2, 8, 9], "iscrowd": 0}
+    said: list[dict] = [
+        {"segmentation": [[1, 2, 9, 2, 9, 11]], "keypoints": [1, 2, 2]},
+        {"segmentation": [[1, 2, 9, 2, 9, 11, 1, 11]]},  # the box itself
+        {"segmentation": {"counts": [3, 4], "size": [30, 40]}, "keypoints": [0, 0, 0]},
+        {"segmentation": [], "keypoints": []},
+        {"segmentation": None},
+        {},
+    ]
+    entries = [{"id": number, **box, **more} for number, more in enumerate(said, 1)]
+    coco(tmp_path / "a.json", [{"id": 1, "file_name": "a.png"}], entries, [{"id": 3, "name": "x"}])
+    place = {"images": ".", "annotations": "a.json"}
+    path = card(tmp_path / "c.yaml", format="coco", splits={"train": place, "val": place})
+    report = convert(load_card(path), tmp_path / "out", "coco", ["train"])
+    assert report.unread == {OUTLINES: 2, POINTS: 1} and report.lost == {}
+    assert convert(load_card(path), tmp_path / "two", "voc").unread == {OUTLINES: 4, POINTS: 2}
+
+
+@pytest.mark.parametrize(("more", "what"), [({}, OUTLINES), ({"kpt_shape": [1, 2]}, POINTS)])
+def test_polygons_and_key_points_of_yolo_are_counted(tmp_path, more, what):
+    picture(tmp_path / "images/train/a.png")
+    line = "0 0.5 0.5 0.2 0.2"
+    text(tmp_path / "labels/train/a.txt", f"{line}\n{line} 0.4 0.6\n")
+    path = card(tmp_path / "data.yaml", train="images/train", names=["cat"], **more)
+    report = convert(load_card(path), tmp_path / "out", "yolo")
+    assert report.unread == {what: 1} and report.boxes == {"train": 2}
 
 
 def set_of(root, file="a.png", split="train", names=("car",)):

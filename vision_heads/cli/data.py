@@ -197,6 +197,8 @@ def convert(
             typer.echo(f"{name}: {printable(line)}")
     for what, count in report.lost.items():
         typer.echo(f"not kept, since {to} cannot hold them: {count} {what}")
+    for what, count in report.unread.items():
+        typer.echo(f"not read, so not in the copy: {count} {what}")
     typer.echo(f"card: {report.card}")
 
 

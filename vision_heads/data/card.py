@@ -335,6 +335,7 @@ def _merge(card: Card, split: str, parts: list[Part], root: Path) -> DataSplit:
         listed_again(samples, problems),
         card.terms,
         sum(part.unlabelled for part in parts),
+        unread=+sum((part.unread for part in parts), Counter()),
     )
 
 

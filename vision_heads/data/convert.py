@@ -50,6 +50,7 @@ class ConvertReport:
         boxes: by split.
         ignored: areas kept, by split.
         lost: what the new format cannot hold: how many of what.
+        unread: what no format's reader takes up, and is left out of every copy: how many of what.
         fixed: what was broken and mended or left out, by split.
         doubts: lines about what was written as it was, although it may be a mistake, by split.
     """
@@ -59,6 +60,7 @@ class ConvertReport:
     boxes: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
     fixed: dict[str, str] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
 
@@ -121,6 +123,7 @@ def convert(
             if fixes and (what := overlooked(split)):
                 report.fixed[split.split] = what
             report.doubts[split.split] = doubts(split)
+            report.unread += split.unread
         text = _card_text(card, to, read)
         report.card.write_text(text, encoding="utf-8")
     except OSError as error:

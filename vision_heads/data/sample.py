@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ REGION = -1
 OTHER = -2
 """Ignore label: an object of no evaluated class (VisDrone's "others"). Training and the COCO
 protocol treat it as a region; the official VisDrone protocol does not know it."""
+
+OUTLINES = "outlines of objects (polygons, masks)"
+POINTS = "key points of objects"
 
 ProblemKind = Literal[
     "missing-image",
@@ -114,6 +118,7 @@ class DataSplit:
         terms: of use of the data, shown when training starts.
         unlabelled: pictures without a label file where the format takes that for a negative.
         emptied: pictures that `fixes.apply_fixes` left out, because dropping took their last box.
+        unread: what the labels say of objects and nothing here reads, how many of what.
     """
 
     name: str
@@ -125,3 +130,4 @@ class DataSplit:
     terms: str = ""
     unlabelled: int = 0
     emptied: int = 0
+    unread: Counter[str] = field(default_factory=Counter)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,7 @@ class Part:
         places: where each box of each sample stands in its label file, parallel to its boxes.
         place_word: what `places` counts: "line", "object", "annotation id".
         unlabelled: pictures without a label file that count as negatives.
+        unread: as of a `DataSplit`.
     """
 
     names: tuple[str, ...]
@@ -85,6 +87,7 @@ class Part:
     places: list[NDArray[np.int64]] = field(default_factory=list)
     place_word: str = "line"
     unlabelled: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -100,6 +103,7 @@ class Rows:
         size: (width, height) the file states, None where it does not.
         euler: (N, 3) float64 [pitch, yaw, roll] in degrees of each box, DirectMHP's signs, NaN
             where unknown; None for formats without poses.
+        unread: as of a `DataSplit`.
     """
 
     boxes: NDArray[np.float64]
@@ -109,6 +113,7 @@ class Rows:
     problems: list[tuple[ProblemKind, str]] = field(default_factory=list)
     size: tuple[int, int] | None = None
     euler: NDArray[np.float64] | None = None
+    unread: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(
@@ -148,6 +153,7 @@ class Rows:
             self.problems + problems,
             self.size,
             None if self.euler is None else self.euler[keep],
+            self.unread,
         )
 
     @classmethod
@@ -196,6 +202,11 @@ def read_json(file: Path) -> Any:
         raise UserError(f"{file}: not JSON: {error}") from error
     except RecursionError as error:
         raise UserError(f"{file}: not JSON that can be read: nested too deeply") from error
+
+
+def is_outline(xs: Sequence[float], ys: Sequence[float]) -> bool:
+    """Say whether a polygon tells more than its box: it is no upright rectangle."""
+    return len(xs) != 4 or len(set(xs)) > 2 or len(set(ys)) > 2
 
 
 def decode_text(data: bytes) -> str:

@@ -21,13 +21,14 @@ from vision_heads.data.formats.base import (
     LARGEST,
     Part,
     Source,
+    is_outline,
     parallel,
     picture_size,
     read_json,
     require_sizes,
 )
 from vision_heads.data.formats.folders import listed_stem, read_lines, stem_of
-from vision_heads.data.sample import OTHER, REGION, Problem, Sample
+from vision_heads.data.sample import OTHER, OUTLINES, POINTS, REGION, Problem, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.rotations import from_euler
 from vision_heads.paths import is_there, with_slashes
@@ -251,6 +252,8 @@ class _Boxes:
             self.part.places.append(places[mine])
             if euler is not None and rotations is not None:
                 sample.euler, sample.rotations = euler[mine], rotations[mine]
+        self.part.unread[OUTLINES] = sum(_has_outline(e.get("segmentation")) for e in entries)
+        self.part.unread[POINTS] = sum(_has_points(e.get("keypoints")) for e in entries)
 
     def _euler(self) -> NDArray[np.float64] | None:
         """Return each annotation's angles, NaN where it has none; None if none has any."""
@@ -340,6 +343,22 @@ def _are_numbers(values: Any, count: int) -> bool:
         return isinstance(total, int | float) and math.isfinite(total)
     except (TypeError, OverflowError):
         return False
+
+
+def _has_outline(value: Any) -> bool:
+    """Say whether `segmentation` tells more than the box: it is a mask, or another polygon."""
+    if not isinstance(value, list):
+        return isinstance(value, dict)
+    polygons = [one for one in value if isinstance(one, list) and one]
+    return len(polygons) > 1 or any(
+        len(one) != 8 or (_are_numbers(one, 8) and is_outline(one[::2], one[1::2]))
+        for one in polygons
+    )
+
+
+def _has_points(value: Any) -> bool:
+    """Say whether `keypoints`, x, y and visibility in turn, holds one that was labelled."""
+    return isinstance(value, list) and any(value)
 
 
 def _is_area(value: Any, box: Sequence[float]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -233,6 +234,7 @@ class _One:
     problems: list[Problem]
     sized: bool
     labelled: bool
+    unread: Counter[str]
 
 
 def read_folder(
@@ -302,6 +304,7 @@ def read_pairs(
         part.places.append(read.places)
         part.problems.extend(read.problems)
         part.unlabelled += not read.labelled
+        part.unread.update(read.unread)
         if not read.sized:
             unsized.append(read.sample.image)
     if not source.images_needed:
@@ -341,9 +344,8 @@ def _read_one(pair: Pair, source: Source, rows_of: RowsOf, place_word: str) -> _
     if rows.euler is not None:
         sample.euler = rows.euler[kept]
         sample.rotations = from_euler(sample.euler).astype(np.float32)
-    return _One(
-        sample, pair.label, rows.places[kept], problems, size is not None, found is not None
-    )
+    sized, labelled = size is not None, found is not None
+    return _One(sample, pair.label, rows.places[kept], problems, sized, labelled, rows.unread)
 
 
 def _read_labels(

@@ -7,12 +7,20 @@ Source: the Darknet and ultralytics documentation of the format.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from vision_heads.data.formats.base import BadLabelsError, Part, Rows, Source, decode_text
+from vision_heads.data.formats.base import (
+    BadLabelsError,
+    Part,
+    Rows,
+    Source,
+    decode_text,
+    is_outline,
+)
 from vision_heads.data.formats.folders import label_path, pair_files, read_folder
-from vision_heads.data.sample import ProblemKind
+from vision_heads.data.sample import OUTLINES, POINTS, ProblemKind
 from vision_heads.errors import require
 
 _BOX = 5
@@ -77,8 +85,10 @@ def parse(
     labels: list[int] = []
     places: list[int] = []
     problems: list[tuple[ProblemKind, str]] = []
+    unread: Counter[str] = Counter()
     for number, line in enumerate(text.splitlines(), 1):
-        cells = line.split()[:columns]
+        whole = line.split()
+        cells = whole[:columns]
         if not cells:
             continue
         try:
@@ -96,7 +106,11 @@ def parse(
         boxes.append((x1 * width, y1 * height, x2 * width, y2 * height))
         labels.append(int(label))
         places.append(number)
-    return Rows.of(boxes, labels, [False] * len(boxes), places, problems)
+        unread[POINTS] += len(whole) > len(cells)
+        unread[OUTLINES] += len(values) >= _TRIANGLE - 1 and is_outline(values[::2], values[1::2])
+    rows = Rows.of(boxes, labels, [False] * len(boxes), places, problems)
+    rows.unread = unread
+    return rows
 
 
 def _corners(values: list[float]) -> tuple[float, float, float, float]:
