@@ -42,14 +42,32 @@ def printable(text: str) -> str:
     )
 
 
-def with_slashes(name: str, folders: Sequence[Path]) -> str:
+def composed(name: str) -> str:
+    """Return a name with each letter and its accent as one character, to compare it by.
+
+    macOS writes them as two: an umlaut looks alike, and is another name on other systems.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def spellings(name: str) -> list[str]:
+    """Return a name as it stands, and as systems that compose its letters or do not spell it."""
+    return list(dict.fromkeys([name, composed(name), unicodedata.normalize("NFD", name)]))
+
+
+def as_on_disk(name: str, folders: Sequence[Path]) -> str:
     r"""Return the name of a picture as this system spells it: Windows writes "images\\a.jpg".
 
-    Elsewhere a name may hold a backslash: one that is in a folder as it stands is that.
+    Elsewhere a name may hold a backslash: one that is in a folder as it stands is that. So is
+    one that another system spelled with other characters for the same letters.
     """
-    if "\\" not in name or any(is_there(folder / name) for folder in folders):
+    if name.isascii() and "\\" not in name:
         return name
-    return name.replace("\\", "/")
+    slashed = name.replace("\\", "/")
+    for spelling in [name, *spellings(slashed)]:
+        if any(is_there(folder / spelling) for folder in folders):
+            return spelling
+    return slashed
 
 
 def is_there(path: Path, look: Callable[[Path], bool] = Path.is_file) -> bool:

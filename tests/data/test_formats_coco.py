@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -57,6 +58,38 @@ def test_names_written_on_windows_are_found(tmp_path):
     place = {"images": "images", "annotations": "gt.json", "ids": "ids.txt"}
     (sample,) = load_split(card(path, format="coco", splits={"train": place}), "train").samples
     assert sample.image_id == 1
+
+
+def test_names_written_on_macos_are_found(tmp_path):
+    """Its archives hold letters and accents one by one; a service's labels hold them composed."""
+    on_disk, in_labels = (unicodedata.normalize(form, "é.png") for form in ("NFD", "NFC"))
+    images = [{"id": 1, "file_name": in_labels}]
+    path = one(tmp_path, [box(1, image=1)], images)
+    picture(tmp_path / "images" / on_disk)
+    split = load_split(path, "train")
+    assert split.problems == [] and split.samples[0].image.name == on_disk
+    for name in (on_disk, in_labels):
+        text(tmp_path / "ids.txt", name)
+        place = {"images": "images", "annotations": "gt.json", "ids": "ids.txt"}
+        chosen = load_split(card(tmp_path / "i.yaml", format="coco", splits={"val": place}), "val")
+        assert chosen.problems == [] and len(chosen.samples) == 1
+
+
+def test_of_two_classes_of_one_name_one_may_be_without_an_object(tmp_path):
+    """Roboflow's group of all classes, which it puts first, may be called as one of them."""
+    group = [{"id": 0, "name": "cat"}, {"id": 7, "name": "cat"}]
+    for entries, categories in (
+        ([box(1)], group),
+        ([box(1)], group[::-1]),
+        ([], group),  # of an empty split the ids must be those of the others
+    ):
+        split = load_split(one(tmp_path, entries, categories=categories), "train")
+        assert (split.names, split.category_ids, split.problems) == (("cat",), (7,), [])
+    path = one(tmp_path, [box(1), box(2, category=0)], categories=group)
+    with pytest.raises(UserError, match=r"categories\[1\]\.name: 'cat' is there twice"):
+        load_split(path, "train")
+    with pytest.raises(UserError, match="categories: an id is there twice"):
+        load_split(one(tmp_path, [], categories=[group[0], group[0]]), "train")
 
 
 def test_ids_file_chooses_the_pictures_and_their_labels(tmp_path):

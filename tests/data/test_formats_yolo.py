@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -137,6 +138,19 @@ def test_labels_and_cards_in_utf_16(tmp_path):
         file.write_bytes(file.read_text().encode("utf-16"))
     split = load_split(path, "train")
     assert split.problems == [] and len(split.samples[0].boxes) == 1
+
+
+@pytest.mark.parametrize(("of_picture", "of_label"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_written_on_macos_find_their_labels(tmp_path, of_picture, of_label):
+    name = unicodedata.normalize(of_picture, "é")
+    picture(tmp_path / f"images/{name}.png")
+    label = text(tmp_path / "labels/é.txt", "0 0.5 0.5 0.2 0.2\n")
+    label.rename(label.with_stem(unicodedata.normalize(of_label, "é")))
+    text(tmp_path / "list.txt", f"images/{unicodedata.normalize(of_label, 'é')}.png\n")
+    path = card(tmp_path / "data.yaml", train="images", val="list.txt", names=["cat"])
+    for split in (load_split(path, "train"), load_split(path, "val")):
+        (sample,) = split.samples
+        assert split.problems == [] and len(sample.boxes) == 1 and sample.image.stem == name
 
 
 def test_a_list_names_a_picture_that_is_not_there(tmp_path):

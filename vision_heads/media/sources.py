@@ -13,7 +13,7 @@ from pathlib import Path
 from vision_heads.errors import UserError, require
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.urls import is_url, redact_url
-from vision_heads.paths import devices, read_text, with_slashes
+from vision_heads.paths import as_on_disk, devices, read_text
 
 OUTPUT_MARK = ".vh-output"
 """Name of a file in folders that `vh detect` fills: pictures there are results, not sources."""
@@ -252,7 +252,7 @@ def _listed(path: Path) -> Iterator[tuple[str, str]]:
         if not text or text.startswith("#"):
             continue
         with _named_errors(f"{path}: line {number}: {text}"):
-            file = path.parent / with_slashes(text, [path.parent])
+            file = path.parent / as_on_disk(text, [path.parent])
             require(file.is_file(), f"{path}: line {number}: no such file: {text}")
         _refuse_video(file)
         count += 1

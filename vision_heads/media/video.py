@@ -14,7 +14,7 @@ from vision_heads.media.frames import FrameSource
 from vision_heads.media.images import IMAGE_SUFFIXES
 from vision_heads.media.sources import VIDEO_SUFFIXES
 from vision_heads.media.urls import HIDDEN, is_url, redact_url, scheme_of
-from vision_heads.paths import is_there, read_text, with_slashes
+from vision_heads.paths import as_on_disk, is_there, read_text
 
 Kind = Literal["file", "sequence", "camera", "network", "gstreamer"]
 
@@ -175,7 +175,7 @@ def _specs(source: str, base: Path, listed: bool) -> Iterator[tuple[bool, VideoS
         yield False, VideoSpec(f"camera{source.removeprefix('/dev/video')}", "camera", True, source)
         return
     if listed and " ! " not in source:  # in a pipeline a backslash is what it is
-        source = with_slashes(source, [base])
+        source = as_on_disk(source, [base])
     path = base / source
     where, suffix = str(path), path.suffix.lower()
     # A pipeline may be longer than any name.

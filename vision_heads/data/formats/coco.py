@@ -31,7 +31,7 @@ from vision_heads.data.formats.folders import listed_stem, read_lines, stem_of
 from vision_heads.data.sample import OTHER, OUTLINES, POINTS, REGION, Problem, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.rotations import from_euler
-from vision_heads.paths import is_there, with_slashes
+from vision_heads.paths import as_on_disk, composed, is_there
 
 EULER_KEY = "euler_angles"
 AREA_KEY = "area_of"
@@ -53,12 +53,13 @@ def read(source: Source) -> Part:
         raise UserError("annotations: COCO needs the name of a .json file")
     require(not file.is_dir(), f"annotations: {file} is a folder; COCO needs a .json file")
     whole = _load(file)
-    names, ids = _categories(whole["categories"], source.names, file)
+    used = {entry.get("category_id") for entry in whole["annotations"] if _has_class(entry)}
+    names, ids = _categories(whole["categories"], source.names, used, file)
     part = Part(names, ids, place_word="annotation id")
     folder = source.images if source.images is not None else source.root
     for entry in whole["images"]:
         if isinstance(entry.get("file_name"), str):
-            entry["file_name"] = with_slashes(entry["file_name"], [folder])
+            entry["file_name"] = as_on_disk(entry["file_name"], [folder])
     if source.ids is not None:
         part.problems += _choose(whole, source.ids, file)
     rows = _read_images(whole["images"], folder, source, file, part)
@@ -87,9 +88,9 @@ def _choose(whole: dict[str, list[dict[str, Any]]], listing: Path, file: Path) -
     """
     images = whole["images"]
     names = [e.get("file_name") for e in images]
-    stems = [stem_of(name) if isinstance(name, str) else None for name in names]
+    stems = [composed(stem_of(name)) if isinstance(name, str) else None for name in names]
     named = {own for own in stems if own is not None}
-    wanted = {listed_stem(line, named) for line in read_lines(listing)}
+    wanted = {listed_stem(composed(line), named) for line in read_lines(listing)}
     # What has no name at all is kept, to be reported.
     keep = [own is None or own in wanted for own in stems]
     left_out = {
@@ -108,9 +109,17 @@ def _has_id(entry: Mapping[str, Any]) -> bool:
     return _is_id(entry.get("id"))
 
 
+def _has_class(entry: Mapping[str, Any]) -> bool:
+    return _is_id(entry.get("category_id"))
+
+
 def _categories(
-    entries: list[dict[str, Any]], wanted: tuple[str, ...], file: Path
+    entries: list[dict[str, Any]], wanted: tuple[str, ...], used: Container[Any], file: Path
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return names and ids. Of two categories of one name, one may be `used` by no annotation.
+
+    Roboflow puts the group of all classes first, which may be called as one of them.
+    """
     known: dict[str, int] = {}
     for number, entry in enumerate(entries):
         name, key = entry.get("name"), entry.get("id")
@@ -118,9 +127,13 @@ def _categories(
         require(_whole(key), f"{file}: categories[{number}].id: a whole number is needed")
         held = wanted or str(name).strip()  # a card's names leave out what has none
         require(held, f"{file}: categories[{number}].name: is empty, {name!r}")
-        require(name not in known, f"{file}: categories[{number}].name: {name!r} is there twice")
-        known[str(name)] = int(key)  # type: ignore[arg-type]
-    require(len(set(known.values())) == len(known), f"{file}: categories: an id is there twice")
+        taken = name in known and known[str(name)] in used
+        twice = taken and key in used
+        require(not twice, f"{file}: categories[{number}].name: {name!r} is there twice")
+        if not taken:
+            known[str(name)] = int(key)  # type: ignore[arg-type]
+    ids = [entry.get("id") for entry in entries]
+    require(len(set(ids)) == len(ids), f"{file}: categories: an id is there twice")
     for name in wanted:
         require(name in known, f"{file}: categories: no {name!r}, which the card names")
     names = wanted or tuple(sorted(known, key=lambda name: known[name]))

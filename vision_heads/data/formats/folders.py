@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from vision_heads.data.sample import Problem, Sample
 from vision_heads.errors import UserError, require
 from vision_heads.geometry.rotations import from_euler
 from vision_heads.media.images import IMAGE_SUFFIXES
-from vision_heads.paths import devices, is_there, read_text, with_slashes
+from vision_heads.paths import as_on_disk, composed, devices, is_there, read_text, spellings
 
 Size = tuple[int, int] | None
 """(width, height) of a picture when it is known."""
@@ -130,7 +131,7 @@ def _listed_images(listing: Path, root: Path) -> list[tuple[Path, bool]]:
     """Return the pictures a .txt names, relative to the list's folder or to the data set."""
     found = []
     for line in read_lines(listing):
-        name = expanded(with_slashes(line, [listing.parent, root]), str(listing))
+        name = expanded(as_on_disk(line, [listing.parent, root]), str(listing))
         near = [listing.parent / name, root / name]
         image = next((path for path in near if is_there(path)), near[0])
         found.append((image, is_there(image)))
@@ -185,14 +186,15 @@ def pair_files(
     require(there or not source.images_needed, _no_pictures(images))
     folder = images if images is not None else source.root
     names = walk(folder, IMAGE_SUFFIXES) if there else []
-    stems = {stem_of(name) for name in names}
+    stems = {composed(stem_of(name)) for name in names}
     if source.ids is not None:
-        wanted = {listed_stem(line, stems) for line in read_lines(source.ids)}
-        names = [name for name in names if stem_of(name) in wanted]
+        wanted = {listed_stem(composed(line), stems) for line in read_lines(source.ids)}
+        names = [name for name in names if composed(stem_of(name)) in wanted]
         lacking = wanted - stems
     elif labels is not None and labels.is_dir():
         cut = len(suffix)
-        lacking = {name[:-cut] for name in walk(labels, frozenset({suffix}))} - stems
+        named = [name[:-cut] for name in walk(labels, frozenset({suffix}))]
+        lacking = {name for name in named if composed(name) not in stems}
         lacking.discard("classes")  # labelling tools leave their class list among YOLO labels
     else:
         lacking = set()
@@ -206,13 +208,19 @@ def pair_files(
 def label_bytes(label: Path) -> bytes:
     """Return what a label file holds; its ending may be in capitals, as a picture's may.
 
+    Its name may be spelled as another system does, see `paths.spellings`.
+
     Raises:
         OSError: it cannot be read.
     """
     try:
         return label.read_bytes()
     except FileNotFoundError:
-        return label.with_suffix(label.suffix.upper()).read_bytes()
+        for suffix in (label.suffix, label.suffix.upper()):
+            for stem in spellings(label.stem):
+                with suppress(FileNotFoundError):
+                    return label.with_name(stem + suffix).read_bytes()
+        raise
 
 
 RowsOf = Callable[[Pair, Size, list[Problem]], Rows | None]
