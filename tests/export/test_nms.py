@@ -8,14 +8,16 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.export.conftest import lively
 from vision_heads.errors import UserError
 from vision_heads.export import nms as module
 from vision_heads.export.fp16 import to_fp16
 from vision_heads.export.nms import NmsError, add_nms, prove_nms
+from vision_heads.export.onnx import export_onnx
 from vision_heads.export.parity import batches
 from vision_heads.runtime.engines import open_engine
 from vision_heads.runtime.predictor import load
-from vision_heads.spec import ModelSpec, NmsSpec
+from vision_heads.spec import InputSpec, ModelSpec, NmsSpec
 
 NMS = NmsSpec(conf=0.2, iou=0.5, max_det=40)
 
@@ -82,6 +84,24 @@ def test_several_classes_are_judged_each_for_itself(two_heads_onnx, pictures, tm
         plain, tmp_path / "n.onnx", batches(pictures, engine.spec.input, 1)
     )
     assert found > 20 and different == 0
+
+
+def test_each_head_gives_as_many_as_it_has_candidates(four_heads, pictures, tmp_path):
+    """In a small network a head without P2 has fewer cells than the limit, and than another."""
+    spec = four_heads.spec.model_copy(update={"input": InputSpec(height=64, width=64)})
+    plain = export_onnx(lively(spec), tmp_path / "four.onnx").path
+    add_nms(plain, tmp_path / "n.onnx", NmsSpec(conf=0.1, iou=0.5, max_det=40))
+    engine = open_engine(tmp_path / "n.onnx")
+    size = engine.spec.input
+    most = {
+        head.name: min(40, sum(size.height * size.width // 4**level for level in head.levels))
+        for head in engine.spec.heads
+    }
+    assert most["animals"] < most["aerial"] == engine.spec.nms.max_det
+    found = engine.run(np.zeros((1, 3, size.height, size.width), np.float32))
+    assert {name: found[f"{name}/boxes"].shape[1] for name in most} == most
+    total, different = prove_nms(plain, tmp_path / "n.onnx", batches(pictures, size, 1))
+    assert total > 20 and different == 0
 
 
 def test_an_fp16_file_takes_it_too_and_a_file_with_nms_can_become_fp16(plain, file, tmp_path):

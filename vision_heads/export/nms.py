@@ -54,7 +54,8 @@ def add_nms(source: Path, target: Path, nms: NmsSpec, *, way: Way = "onnx") -> M
     Args:
         source: ONNX file of `vh export` in any precision, without NMS.
         target: the file to write.
-        nms: thresholds and the number of results D; at most as many as there are candidates.
+        nms: thresholds and the number of results D; of each head at most as many as it has
+            candidates.
         way: "onnx" for the standard operator, "tensorrt" for the plugin, which nothing but
             TensorRT can run.
 
@@ -70,12 +71,13 @@ def add_nms(source: Path, target: Path, nms: NmsSpec, *, way: Way = "onnx") -> M
     spec = ModelSpec.from_json(properties[METADATA_KEY], str(source))
     require(spec.nms is None, f"{source}: has NMS in its graph already")
     outputs = {output.name: output for output in model.graph.output}
-    cells = outputs[f"{spec.heads[0].name}/scores"].type.tensor_type.shape.dim[1].dim_value
-    most = min(nms.max_det, cells or nms.max_det)
+    # In a small network a head on few levels has fewer cells than another.
+    limits = {head.name: _limit(outputs, head, nms) for head in spec.heads}
+    most = max(limits.values())
     spec = spec.model_copy(update={"nms": nms.model_copy(update={"max_det": most})})
     del model.graph.output[:]
     for head in spec.heads:
-        _Suppress(model, spec, head, outputs, way).append()
+        _Suppress(model, nms, limits[head.name], head, outputs, way).append()
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             entry.value = spec.to_json()
@@ -83,14 +85,25 @@ def add_nms(source: Path, target: Path, nms: NmsSpec, *, way: Way = "onnx") -> M
     return spec
 
 
+def _limit(outputs: dict[str, Any], head: HeadSpec, nms: NmsSpec) -> int:
+    """Return the most results that a head gives: no more than it has candidates."""
+    candidates = outputs[f"{head.name}/scores"].type.tensor_type.shape.dim[1].dim_value
+    return min(nms.max_det, candidates or nms.max_det)
+
+
 class _Suppress:
-    """Builds the nodes of one head."""
+    """Builds the nodes of one head, for at most `most` results."""
 
     def __init__(
-        self, model: Any, spec: ModelSpec, head: HeadSpec, outputs: dict[str, Any], way: Way
+        self,
+        model: Any,
+        nms: NmsSpec,
+        most: int,
+        head: HeadSpec,
+        outputs: dict[str, Any],
+        way: Way,
     ) -> None:
-        assert spec.nms is not None
-        self.model, self.graph, self.nms = model, model.graph, spec.nms
+        self.model, self.graph, self.nms, self.most = model, model.graph, nms, most
         self.name, self.classes = head.name, len(head.classes)
         self.suffixes = kind_of(head.kind).outputs
         self.further = [suffix for suffix in self.suffixes if suffix not in ("boxes", "scores")]
@@ -145,7 +158,7 @@ class _Suppress:
                 box_coding=0,  # corners
                 class_agnostic=0,
                 iou_threshold=self.nms.iou,
-                max_output_boxes=self.nms.max_det,
+                max_output_boxes=self.most,
                 score_activation=0,  # they are probabilities already
                 score_threshold=self.nms.conf,
             )
@@ -165,7 +178,7 @@ class _Suppress:
             "NonMaxSuppression",
             self._inner("boxes"),
             by_class,
-            constant("most", np.array([self.nms.max_det])),
+            constant("most", np.array([self.most])),
             constant("iou", np.array([self.nms.iou], np.float32)),
             constant("conf", np.array([self.nms.conf], np.float32)),
             to="kept",
@@ -180,7 +193,7 @@ class _Suppress:
         best = node("Squeeze", best, last, to="best_score")
         zeros = node("Mul", best, constant("zero", np.float32(0)), to="zeros")
         mask = node("ScatterND", zeros, places, ones, to="mask")
-        k = constant("k", np.array([self.nms.max_det]))
+        k = constant("k", np.array([self.most]))
         index = self._top(node("Mul", best, mask, to="left"), k)
         flat = node("Squeeze", label, last, to="label")
         chosen = node("GatherElements", flat, index, to="chosen_label", axis=1)
@@ -203,7 +216,7 @@ class _Suppress:
     def _count(self, mask: str) -> None:
         axis = self._constant("rows", np.array([1]))
         total = self._node("ReduceSum", mask, axis, to="total", keepdims=1)
-        most = self._constant("most_float", np.array([self.nms.max_det], np.float32))
+        most = self._constant("most_float", np.array([self.most], np.float32))
         self._node(
             "Cast",
             self._node("Min", total, most, to="at_most"),
@@ -236,7 +249,7 @@ class _Suppress:
 
         first = self.shapes["boxes"][0]
         batch = first.dim_param or first.dim_value
-        most = self.nms.max_det
+        most = self.most
         shapes: dict[str, list[Any]] = {"boxes": [batch, most, 4], "scores": [batch, most]}
         for suffix in self.further:
             shapes[suffix] = [batch, most, *(dim.dim_value for dim in self.shapes[suffix][2:])]
