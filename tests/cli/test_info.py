@@ -143,6 +143,8 @@ def test_openvino_files_tell_what_they_are(tmp_path):
     text = run(str(file))
     assert "c0, c1" in text and f"{measure(spec).total.parameters:,}" in text
     assert "3.00 MB with its .bin, computed in float16" in text
+    file.with_suffix(".bin").unlink()
+    assert "MB without its weights m.bin, computed in float16" in run(str(file))
     listed = CliRunner().invoke(app, ["heads", "list", str(file)])
     assert "aerial" in listed.output
     file.write_text("<net/>")

@@ -169,6 +169,15 @@ def test_equal_names_in_two_folders_get_different_ids(tmp_path):
     assert ids == ["images/x/a", "images/y/a.jpg", "images/y/a.png", "b"]
 
 
+def test_copies_in_hidden_folders_are_no_negatives(tmp_path):
+    path = folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
+    picture(tmp_path / "images/train/.ipynb_checkpoints/a-checkpoint.png")
+    text(tmp_path / "labels/train/.old/b.txt", "0 0.5 0.5 0.2 0.2\n")
+    split = load_split(path, "train")
+    assert [sample.image.name for sample in split.samples] == ["a.png"]
+    assert (split.unlabelled, split.problems) == (0, [])
+
+
 def test_names_are_needed(tmp_path):
     picture(tmp_path / "images/a.png")
     path = card(tmp_path / "c.yaml", format="yolo", splits={"train": {"images": "images"}})

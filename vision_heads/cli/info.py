@@ -136,9 +136,11 @@ def _show_onnx(console: Console, file: Path) -> None:
 def _show_openvino(console: Console, file: Path) -> None:
     from vision_heads.export.inspect import read_openvino  # noqa: PLC0415
 
-    size = sum(one.stat().st_size for one in (file, file.with_suffix(".bin")) if one.is_file())
+    weights = file.with_suffix(".bin")
+    size = sum(one.stat().st_size for one in (file, weights) if one.is_file())
+    held = "with its .bin" if weights.is_file() else f"without its weights {weights.name}"
     precision = read_openvino(file).get("precision", "a precision it does not say")
-    console.print(f"file         {size / 1e6:.2f} MB with its .bin, computed in {precision}")
+    console.print(f"file         {size / 1e6:.2f} MB {held}, computed in {precision}")
 
 
 def _show_engine(console: Console, file: Path) -> None:

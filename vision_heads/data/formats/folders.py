@@ -50,14 +50,15 @@ def walk(folder: Path, suffixes: frozenset[str]) -> list[str]:
     """Return the files below `folder` with one of these endings, sorted, relative, with "/".
 
     Links to folders are followed, unless they lead back to a folder that holds them. Pipes and
-    devices are left out: they hold no picture and no label.
+    devices are left out: they hold no picture and no label. So are hidden folders: programs keep
+    copies there (".ipynb_checkpoints"), which without labels would be taken for negatives.
 
     Raises:
         UserError: a folder cannot be read.
     """
     found = []
     for base, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        below[:] = [name for name in below if not _leads_back(base, name)]
+        below[:] = [name for name in below if name[0] != "." and not _leads_back(base, name)]
         inside = os.path.relpath(base, folder).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
         endless = devices(base)
