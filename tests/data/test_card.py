@@ -21,6 +21,8 @@ def test_shipped_cards_are_found_by_name():
         assert {"train", "val"} <= set(shipped.splits)
         assert shipped.terms and shipped.obtain
     assert len(load_card("voc").names) == 20
+    scored = load_card("visdrone-test-dev")  # vh eval takes its split val
+    assert (scored.names, list(scored.splits)) == (load_card("visdrone").names, ["val"])
     assert len(load_card("voc").splits["train"]) == 2
 
 
