@@ -55,17 +55,20 @@ def spellings(name: str) -> list[str]:
     return list(dict.fromkeys([name, composed(name), unicodedata.normalize("NFD", name)]))
 
 
-def as_on_disk(name: str, folders: Sequence[Path]) -> str:
+def as_on_disk(
+    name: str, folders: Sequence[Path], look: Callable[[Path], bool] = Path.is_file
+) -> str:
     r"""Return the name of a picture as this system spells it: Windows writes "images\\a.jpg".
 
     Elsewhere a name may hold a backslash: one that is in a folder as it stands is that. So is
-    one that another system spelled with other characters for the same letters.
+    one that another system spelled with other characters for the same letters. `look` says
+    whether there is what is meant.
     """
     if name.isascii() and "\\" not in name:
         return name
     slashed = name.replace("\\", "/")
     for spelling in [name, *spellings(slashed)]:
-        if any(is_there(folder / spelling) for folder in folders):
+        if any(is_there(folder / spelling, look) for folder in folders):
             return spelling
     return slashed
 

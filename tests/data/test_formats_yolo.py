@@ -132,6 +132,18 @@ def test_a_list_written_on_windows(tmp_path, encoding):
     assert split.problems == [] and len(split.samples[0].boxes) == 1
 
 
+def test_a_card_written_on_windows(tmp_path):
+    folder(tmp_path / "set", "0 0.5 0.5 0.2 0.2\n")
+    fields = {"path": ".\\set", "names": ["cat", "dog"]}
+    path = card(tmp_path / "data.yaml", **fields, train="images\\train", val="..\\images\\train")
+    for name in ("train", "val"):
+        split = load_split(path, name)
+        assert split.problems == [] and len(split.samples[0].boxes) == 1
+    path = card(tmp_path / "data.yaml", **fields, train="images\\none")
+    with pytest.raises(UserError, match="images/none: no such folder of pictures"):
+        load_split(path, "train")
+
+
 def test_labels_and_cards_in_utf_16(tmp_path):
     path = folder(tmp_path, "0 0.5 0.5 0.2 0.2\n")
     for file in (path, tmp_path / "labels/train/a.txt"):

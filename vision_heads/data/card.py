@@ -16,7 +16,7 @@ from vision_heads.data.formats.base import Part, Source, expanded
 from vision_heads.data.formats.faults import box_problems, listed_again, never_labelled
 from vision_heads.data.sample import DataSplit, Sample
 from vision_heads.errors import UserError, require
-from vision_heads.paths import assets
+from vision_heads.paths import as_on_disk, assets
 from vision_heads.spec import first_problem
 from vision_heads.yaml_file import read_yaml
 
@@ -140,9 +140,11 @@ class Card(BaseModel):
         Raises:
             UserError: it is not there; says where it was looked for and how to get it.
         """
-        path = expanded(self.path, f"{self.file}: path")
-        places = [path] if path.is_absolute() else [self.file.resolve().parent / path]
+        beside = self.file.resolve().parent
         base = os.environ.get(DATA_VARIABLE)
+        near = [beside, expanded(base, f"${DATA_VARIABLE}")] if base else [beside]
+        path = expanded(as_on_disk(self.path, near, Path.is_dir), f"{self.file}: path")
+        places = [path] if path.is_absolute() else [beside / path]
         if base and not path.is_absolute():
             places.append(expanded(base, f"${DATA_VARIABLE}") / path)
         if self.foreign and not path.is_absolute():
@@ -268,6 +270,7 @@ def _source(
     def inside(text: str | None) -> Path | None:
         if text is None:
             return None
+        text = as_on_disk(text, [root], Path.exists)
         path = root / expanded(text, f"{card.file}: splits")
         # Exporters of data.yaml write "../train/images" and mean the card's own folder.
         if card.foreign and not path.exists() and text.startswith("../"):
@@ -299,7 +302,9 @@ def _found_names(file: Path, root: Path, parts: tuple[PartCard, ...]) -> tuple[s
     found: set[str] = set()
     for part in parts:
         images, annotations, ids = (
-            root / expanded(place, f"{file}: splits") if place else None
+            root / expanded(as_on_disk(place, [root], Path.exists), f"{file}: splits")
+            if place
+            else None
             for place in (part.images, part.annotations, part.ids)
         )
         source = Source(root, images, annotations, ids, images_needed=False)
