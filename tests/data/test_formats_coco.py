@@ -11,6 +11,7 @@ import pytest
 from tests.data.folders import card, coco, picture, text
 from vision_heads.data.card import load_split
 from vision_heads.data.fixes import apply_fixes
+from vision_heads.data.sample import OUTLINES
 from vision_heads.errors import UserError
 
 CATEGORIES = [{"id": 90, "name": "dog"}, {"id": 7, "name": "cat"}]
@@ -73,6 +74,25 @@ def test_names_written_on_macos_are_found(tmp_path):
         place = {"images": "images", "annotations": "gt.json", "ids": "ids.txt"}
         chosen = load_split(card(tmp_path / "i.yaml", format="coco", splits={"val": place}), "val")
         assert chosen.problems == [] and len(chosen.samples) == 1
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({"rotation": 90.0}, [15, 5, 25, 25]),
+        ({"rotation": -90}, [15, 5, 25, 25]),
+        ({"rotation": 30.0}, [8.8397, 5.6699, 31.1603, 24.3301]),
+        ({"rotation": 0.0, "occluded": True}, [10, 10, 30, 20]),
+        ({"rotation": "left"}, [10, 10, 30, 20]),
+        (None, [10, 10, 30, 20]),
+    ],
+)
+def test_a_box_that_cvat_turned_gives_the_one_around_it(tmp_path, attributes, expected):
+    """CVAT writes `bbox` as it was before, and the turn about its centre beside it."""
+    path = one(tmp_path, [box(1, (10, 10, 20, 10), attributes=attributes)])
+    split = load_split(path, "train")
+    assert np.allclose(split.samples[0].boxes, [expected], atol=1e-3) and split.problems == []
+    assert split.unread == ({OUTLINES: 1} if expected[0] != 10 else {})
 
 
 def test_of_two_classes_of_one_name_one_may_be_without_an_object(tmp_path):

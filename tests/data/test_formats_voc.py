@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.data.folders import card, picture, text, voc, voc_object
@@ -28,6 +29,17 @@ def test_coordinates_count_from_one_and_include_the_last_pixel(tmp_path):
     assert sample.ignore_boxes.tolist() == [[4, 5, 5.5, 9]]
     assert sample.ignore_labels.tolist() == [1]
     assert split.names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("turn", "box"),
+    [("0.0", [10, 10, 30, 20]), ("90", [15, 5, 25, 25]), ("x", [10, 10, 30, 20])],
+)
+def test_a_box_that_cvat_turned_gives_the_one_around_it(tmp_path, turn, box):
+    said = f"<attribute><name>rotation</name><value>{turn}</value></attribute></attributes>"
+    item = voc_object("cat", (11, 11, 30, 20)).replace("</object>", f"<attributes>{said}</object>")
+    (sample,) = load_split(one(tmp_path, item), "train").samples
+    assert np.allclose(sample.boxes, [box], atol=1e-4)
 
 
 def test_classes_come_from_all_splits_of_the_card(tmp_path):

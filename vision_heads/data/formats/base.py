@@ -204,6 +204,24 @@ def read_json(file: Path) -> Any:
         raise UserError(f"{file}: not JSON that can be read: nested too deeply") from error
 
 
+def upright(boxes: NDArray[np.float64], degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the boxes around boxes that are turned about their centres.
+
+    CVAT writes a turned box as it was before, with the attribute "rotation" beside it.
+
+    Args:
+        boxes: (N, 4) xyxy before they are turned.
+        degrees: (N,) either way round; 0 leaves a box as it is, to the last bit.
+    """
+    turns = np.radians(degrees)
+    cos, sin = np.abs(np.cos(turns)), np.abs(np.sin(turns))
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = np.stack([width * cos + height * sin, width * sin + height * cos], 1) / 2
+    around = np.concatenate([centres - half, centres + half], 1)
+    return np.where((degrees == 0)[:, None], boxes, around)
+
+
 def is_outline(xs: Sequence[float], ys: Sequence[float]) -> bool:
     """Say whether a polygon tells more than its box: it is no upright rectangle."""
     return len(xs) != 4 or len(set(xs)) > 2 or len(set(ys)) > 2

@@ -26,6 +26,7 @@ from vision_heads.data.formats.base import (
     picture_size,
     read_json,
     require_sizes,
+    upright,
 )
 from vision_heads.data.formats.folders import listed_stem, read_lines, stem_of
 from vision_heads.data.sample import OTHER, OUTLINES, POINTS, REGION, Problem, Sample
@@ -244,7 +245,9 @@ class _Boxes:
         entries, samples = self.entries, self.part.samples
         owner = np.array([self.rows[e["image_id"]] for e in entries], np.int64)
         xywh = np.array([e["bbox"] for e in entries], np.float64).reshape(-1, 4)
-        boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1).astype(np.float32)
+        corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
+        turns = np.array([_turn(e) for e in entries], np.float64)
+        boxes = upright(corners, turns).astype(np.float32)
         crowd = np.array([bool(e.get("iscrowd", 0)) for e in entries], np.bool_)
         labels = np.array([self._label(e) for e in entries], np.int64)
         places = np.array([_number(e.get("id"), n) for n, e in enumerate(entries)], np.int64)
@@ -265,7 +268,10 @@ class _Boxes:
             self.part.places.append(places[mine])
             if euler is not None and rotations is not None:
                 sample.euler, sample.rotations = euler[mine], rotations[mine]
-        self.part.unread[OUTLINES] = sum(_has_outline(e.get("segmentation")) for e in entries)
+        self.part.unread[OUTLINES] = sum(
+            _has_outline(e.get("segmentation")) or turn != 0
+            for e, turn in zip(entries, turns, strict=True)
+        )
         self.part.unread[POINTS] = sum(_has_points(e.get("keypoints")) for e in entries)
 
     def _euler(self) -> NDArray[np.float64] | None:
@@ -356,6 +362,13 @@ def _are_numbers(values: Any, count: int) -> bool:
         return isinstance(total, int | float) and math.isfinite(total)
     except (TypeError, OverflowError):
         return False
+
+
+def _turn(entry: Mapping[str, Any]) -> float:
+    """Return the degrees that CVAT says a box is turned by, 0 where nothing says so."""
+    attributes = entry.get("attributes")
+    value = attributes.get("rotation") if isinstance(attributes, dict) else None
+    return float(value) if _are_numbers([value], 1) else 0.0  # type: ignore[arg-type]
 
 
 def _has_outline(value: Any) -> bool:

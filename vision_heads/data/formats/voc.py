@@ -13,7 +13,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from xml.etree import ElementTree
 
-from vision_heads.data.formats.base import BadLabelsError, Part, Rows, Source, parallel
+import numpy as np
+
+from vision_heads.data.formats.base import (
+    BadLabelsError,
+    Part,
+    Rows,
+    Source,
+    parallel,
+    upright,
+)
 from vision_heads.data.formats.folders import Pair, label_bytes, pair_files, read_folder
 from vision_heads.data.sample import OTHER, REGION, ProblemKind
 from vision_heads.errors import require
@@ -131,7 +140,23 @@ def _box(item: ElementTree.Element) -> tuple[float, float, float, float]:
             raise ValueError(f"{name} is {text.strip()!r}, not a number")
         edges.append(value)
     x1, y1, x2, y2 = edges
-    return x1 - 1, y1 - 1, x2, y2
+    x1, y1 = x1 - 1, y1 - 1
+    if turn := _turn(item):
+        box = upright(np.array([[x1, y1, x2, y2]]), np.array([turn]))
+        x1, y1, x2, y2 = box[0].tolist()
+    return x1, y1, x2, y2
+
+
+def _turn(item: ElementTree.Element) -> float:
+    """Return the degrees that CVAT says a box is turned by, 0 where nothing says so."""
+    for attribute in item.iterfind("attributes/attribute"):
+        if attribute.findtext("name") == "rotation":
+            try:
+                turn = float(attribute.findtext("value") or 0)
+            except ValueError:
+                return 0.0
+            return turn if math.isfinite(turn) else 0.0
+    return 0.0
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
