@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vision_heads.errors import UserError, require
 from vision_heads.heads.base import DecodeOptions, kind_of
+from vision_heads.paths import printable
 from vision_heads.runtime.engines import OnnxEngine
 from vision_heads.runtime.tensorrt_file import read_engine
 from vision_heads.spec import HeadSpec, ModelSpec
@@ -39,7 +40,7 @@ def labels(spec: ModelSpec) -> str:
     """
     several = len(spec.heads) > 1
     return "".join(
-        f"{head.name}:{label}\n" if several else f"{label}\n"
+        f"{head.name}:{printable(label)}\n" if several else f"{printable(label)}\n"
         for head in heads_in_order(spec)
         for label in head.classes
     )

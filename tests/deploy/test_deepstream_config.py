@@ -138,6 +138,8 @@ def test_a_model_with_poses_gets_the_parser_of_poses():
     assert found["model-engine-file"] == "m.engine" and found["num-detected-classes"] == "3"
     # In the order in which the parser counts classes.
     assert configure.labels(spec) == "cars:car\ncars:van\npose:head\n"
+    broken = HeadSpec(name="cars", classes=("a\nb", "van"))  # a line more would shift the others
+    assert configure.labels(spec.model_copy(update={"heads": (broken,)})) == "a\\nb\nvan\n"
 
 
 def test_a_batch_that_the_file_does_not_take_is_refused(tmp_path):

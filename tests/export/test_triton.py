@@ -88,6 +88,15 @@ def test_the_shipped_model_is_served_with_all_its_axes(parse, repository, tmp_pa
     ]  # fmt: skip
 
 
+def test_a_class_is_one_line_of_the_labels(tmp_path):
+    spec = write_model(tmp_path / "m.onnx")
+    head = spec.heads[0].model_copy(update={"classes": ("a\nb", "green", "blue")})
+    text = spec.model_copy(update={"heads": (head,)}).to_json()
+    write_model(tmp_path / "m.onnx", metadata=text)
+    model = write_repository(tmp_path / "m.onnx", tmp_path / "models")
+    assert (model / "aerial_labels.txt").read_text() == "a\\nb\ngreen\nblue\n"
+
+
 def test_batching_drops_the_batch_axis_and_needs_an_open_one(parse, tmp_path):
     file = tmp_path / "near-far.onnx"
     write_model(file, size=64, batch=None, heads=("near", "far"))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vision_heads.errors import UserError, require
+from vision_heads.paths import printable
 from vision_heads.spec import METADATA_KEY, ModelSpec
 
 VERSION = "1"
@@ -83,7 +84,7 @@ def write_repository(onnx: Path, folder: Path, *, max_batch: int = 0) -> Path:
     try:
         (target / VERSION).mkdir(parents=True, exist_ok=True)
         for head in spec.heads:
-            labels = "".join(f"{label}\n" for label in head.classes)
+            labels = "".join(f"{printable(label)}\n" for label in head.classes)
             _replace(target / f"{head.name}_labels.txt", labels)
         part = target / VERSION / "model.onnx.part"
         shutil.copyfile(onnx, part)
