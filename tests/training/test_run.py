@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 torch = pytest.importorskip("torch")
 
@@ -118,6 +119,23 @@ def test_broken_labels_refuse_until_told_how_to_mend_them(tmp_path: Path) -> Non
     assert "--fix" in str(refused.exception)
     mended = _vh(*arguments, *QUICK, "--fix", "clip,drop", "--overwrite")
     assert mended.exit_code == 0 and "mended or left out: 1 " in mended.output
+
+
+def test_a_card_without_a_split_to_validate_on_says_what_to_do(tmp_path: Path) -> None:
+    """Labelling tools often export one split, called train."""
+    card = coco_card(tmp_path / "data", count=2)
+    fields = yaml.safe_load(card.read_text())
+    del fields["splits"]["val"]
+    card.write_text(yaml.safe_dump(fields))
+    out = tmp_path / "run"
+    words = ["--head", f"squares=detect:{card}", "--epochs", "1", "--out", str(out), *QUICK]
+    refused = _vh(*words)
+    assert "heads.squares.val: " in str(refused.exception) and "only train;" in str(
+        refused.exception
+    )
+    done = _vh(*words, "--set", "heads.squares.val=null")
+    assert done.exit_code == 0, done.output
+    assert [file.name for file in (out / "weights").iterdir()] == ["last.safetensors"]
 
 
 def _old_run(out: Path) -> list[Path]:

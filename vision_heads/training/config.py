@@ -50,7 +50,7 @@ class HeadConfig(_Strict):
         kind: of the head.
         data: data-set card, by name or path; or several whose classes are the same, which are
             trained on together (validation uses the first).
-        train, val: splits of the card; an empty `val` skips validation of this head.
+        train, val: splits of the card; an empty `val`, or null, skips validation of this head.
         levels: pyramid levels the head reads.
         weight: of its loss in the sum.
         sampling: share of its pictures in every batch and epoch relative to the other heads',
@@ -94,6 +94,11 @@ class HeadConfig(_Strict):
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("val", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return "" if value is None else value
 
     @field_validator("patience")
     @classmethod

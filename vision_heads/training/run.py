@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vision_heads.data.card import load_split
+from vision_heads.data.card import load_card, load_split
 from vision_heads.data.fixes import apply_fixes, doubts, overlooked
 from vision_heads.data.sample import DataSplit
 from vision_heads.errors import UserError, explain_no_room
@@ -93,7 +93,7 @@ def start_run(flags: Flags) -> dict[str, float]:
     parts = {n: read_parts(head.data, head.train, config) for n, head in config.heads.items()}
     train = {name: join_parts(splits) for name, splits in parts.items()}
     _check_labelled(config, train)
-    val = {n: read_parts(h.data[:1], h.val, config)[0] for n, h in config.heads.items() if h.val}
+    val = {n: _read_val(n, config) for n, head in config.heads.items() if head.val}
     notes = check_scorable(config, train, val)
     no_room = explain_no_room(flags.out, _MAKE_ROOM)  # a resumed run writes at once
     with no_room, explain_gone(flags.out), explain_dead_worker(config):
@@ -183,6 +183,19 @@ def read_parts(cards: Sequence[str], split: str, config: TrainConfig) -> list[Da
         if part.names != parts[0].names:
             raise UserError(f"{card}: its classes {list(part.names)} are not those of {cards[0]}")
     return parts
+
+
+def _read_val(name: str, config: TrainConfig) -> DataSplit:
+    """Read what a head is validated on: a split of its first card."""
+    head = config.heads[name]
+    card = load_card(head.data[0])
+    if head.val not in card.splits:
+        raise UserError(
+            f"heads.{name}.val: {card.file} has no split {head.val!r}, only "
+            f"{', '.join(card.splits)}; name one with --set heads.{name}.val=SPLIT, or train "
+            f"without validation by --set heads.{name}.val=null"
+        )
+    return read_parts(head.data[:1], head.val, config)[0]
 
 
 def join_parts(parts: Sequence[DataSplit]) -> DataSplit:
