@@ -165,6 +165,28 @@ def test_formats_that_opencv_lacks_are_told_from_damage(tmp_path, brand):
         read_image(path)
 
 
+@pytest.mark.parametrize(
+    "start", [b"\0\0\0\x18ftypmp42", b"RIFF\0\0\1\0AVI LIST", b"\x1a\x45\xdf\xa3\x01"]
+)
+def test_a_video_that_is_taken_for_a_picture_is_called_one(tmp_path, start):
+    (tmp_path / "a.jpg").write_bytes(start + bytes(99))
+    with pytest.raises(ImageError, match=r"a\.jpg: is a video; vh stream reads it"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_a_tiff_of_floats_says_what_to_do(tmp_path):
+    """Thermal cameras of drones write them."""
+    tags = [(256, 3, 4), (257, 3, 4), (258, 3, 32), (259, 3, 1), (262, 3, 1), (273, 4, 122)]
+    tags += [(277, 3, 1), (278, 3, 4), (279, 4, 64)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    whole = struct.pack("<4sIH", b"II*\0", 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(whole + np.ones((4, 4), "<f4").tobytes())
+    with pytest.raises(
+        ImageError, match=r"a\.tif: a TIFF picture that is .* not one of 8 or 16 bits"
+    ):
+        read_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("width", [5, 8])
 def test_a_bitmap_cut_off_is_refused_by_its_header_too(tmp_path, width, channels):

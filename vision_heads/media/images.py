@@ -24,6 +24,8 @@ IMAGE_SUFFIXES = frozenset(
 _HEIF_BRANDS = frozenset(
     {b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
 )
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+_TIFF = (b"II*\0", b"MM\0*")
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -150,6 +152,10 @@ def _unreadable(data: bytes) -> str:
     """Say why OpenCV gave nothing, as far as the first bytes tell."""
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "a HEIC or AVIF picture that this OpenCV cannot decode; convert it to JPEG or PNG"
+    if data[4:8] == b"ftyp" or data[:4] == _MATROSKA or data[8:12] == b"AVI ":
+        return "is a video; vh stream reads it"
+    if data[:4] in _TIFF:
+        return "a TIFF picture that is damaged, or not one of 8 or 16 bits; convert it"
     return "not a readable picture"
 
 
