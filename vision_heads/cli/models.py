@@ -11,7 +11,6 @@ from vision_heads.errors import UserError, missing_package, require
 from vision_heads.runtime.engines import (
     describe_run,
     open_engine,
-    resolve_weights,
     shares_cores,
 )
 from vision_heads.spec import MAX_SIDE, near_sizes
