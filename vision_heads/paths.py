@@ -148,11 +148,12 @@ def devices(folder: str | Path) -> set[str]:
     with os.scandir(folder) as entries:  # knows plain files as such without asking for each
         # Not through links: of one that leads to itself, the question is an error.
         return {
-            e.name for e in entries if not e.is_file(follow_symlinks=False) and _is_device(e.path)
+            e.name for e in entries if not e.is_file(follow_symlinks=False) and is_device(e.path)
         }
 
 
-def _is_device(path: str) -> bool:
+def is_device(path: str | Path) -> bool:
+    """Say whether a name is that of a pipe or device, whose reading may never end."""
     try:
         mode = Path(path).stat().st_mode
     except OSError:  # a link to nothing, or to itself

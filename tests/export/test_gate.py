@@ -277,3 +277,12 @@ def test_decoding_is_that_of_the_file(network):
     )
     options = module.decode_options(spec)
     assert (options.conf, options.iou, options.max_det, options.multi_label) == (0.3, 0.5, 7, False)
+
+
+def test_pipes_and_devices_are_no_pictures_to_judge_on(tmp_path):
+    """To read one may never end; of a folder it was a traceback."""
+    with pytest.raises(UserError, match=r"/dev/null: a pipe or device, no picture"):
+        picture_files(Path("/dev/null"))
+    (tmp_path / "a.png").symlink_to("/dev/zero")
+    (tmp_path / "b.png").touch()
+    assert picture_files(tmp_path) == [tmp_path / "b.png"]

@@ -174,9 +174,10 @@ def test_sequences_are_sorted_by_their_numbers(tmp_path):
         assert [frame.time for frame in frames] == [0, 0.1, 0.2]
         assert source.end.reason == "finished"
     (tmp_path / "p2.png").write_bytes(b"broken")
+    (tmp_path / "p99.png").symlink_to("/dev/zero")  # which would fill the memory
     frames, source = frames_of(tmp_path, fps=10)
-    assert [frame.index for frame in frames] == [0, 2] and source.damaged == 1
-    assert "1 of 3 pictures cannot be read" in source.end.message
+    assert [frame.index for frame in frames] == [0, 2] and source.damaged == 2
+    assert "2 of 4 pictures cannot be read" in source.end.message
     assert len(frames_of(tmp_path / "p1.png")[0]) == 1
 
 

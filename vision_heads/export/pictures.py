@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vision_heads.data.card import load_split
 from vision_heads.errors import require
 from vision_heads.media.images import IMAGE_SUFFIXES, read_image
-from vision_heads.paths import assets
+from vision_heads.paths import assets, devices
 
 
 def proof_pictures(
@@ -46,6 +46,9 @@ def picture_files(source: Path) -> list[Path]:
     require(source.exists(), f"{source}: no such file or folder")
     if source.is_file():
         return [source]
-    files = sorted(file for file in source.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    require(source.is_dir(), f"{source}: a pipe or device, no picture")
+    endless = devices(source)
+    named = [file for file in source.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    files = sorted(file for file in named if file.name not in endless)
     require(files, f"{source}: holds no pictures")
     return files

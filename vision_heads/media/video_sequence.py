@@ -9,6 +9,7 @@ from vision_heads.errors import UserError
 from vision_heads.media.frames import End, Frame, Reason
 from vision_heads.media.images import ImageError, read_image
 from vision_heads.media.video import OpenOptions, VideoSpec, pictures_of
+from vision_heads.paths import is_device
 
 
 class SequenceSource:
@@ -47,6 +48,8 @@ class SequenceSource:
                 self.end = End("stopped")
                 return
             try:
+                if is_device(path):
+                    raise ImageError(f"{path}: a pipe or device, no picture")
                 image = read_image(path)
             except ImageError as error:
                 self.damaged += 1
