@@ -10,7 +10,7 @@ import pytest
 
 from tests.evaluation.scenes import picture, random_scene, results, split_of
 from vision_heads.data.sample import OTHER, REGION, DataSplit, Sample
-from vision_heads.evaluation import coco
+from vision_heads.evaluation import coco, matching
 from vision_heads.evaluation.coco import AREAS, NUMBERS, coco_annotations
 from vision_heads.evaluation.protocols import score
 from vision_heads.evaluation.records import Found
@@ -100,6 +100,19 @@ def test_few_boxes_are_counted_at_a_time_and_only_those_that_can_matter(monkeypa
     assert sorted(label for classes, _ in lots for label in classes) == [0, 1, 2, 3, 4]
     assert any(len(classes) > 1 for classes, _ in lots) and len(lots) > 1
     assert all(records <= 500 for classes, records in lots if len(classes) > 1)
+
+
+def test_a_picture_of_very_many_boxes_is_compared_piece_by_piece(monkeypatch):
+    """All of 8,000 results with all of 8,000 objects took 2 GB, and it grows with the square."""
+    _, _, split, found = random_scene(3, pictures=3, classes=4, objects=40, found=150)
+    expected = score(split, found, "coco").to_dict()
+    sizes, plain = [], matching.overlaps
+    monkeypatch.setattr(
+        matching, "overlaps", lambda *boxes: sizes.append(plain(*boxes).size) or plain(*boxes)
+    )
+    monkeypatch.setattr(matching, "CELLS", 100)
+    assert score(split, found, "coco").to_dict() == expected
+    assert len(sizes) > 6 and max(sizes) <= 100
 
 
 @pytest.mark.parametrize("ids", [range(10, 16), ["10", "9", "A", "a", "a-b", "ä"]])

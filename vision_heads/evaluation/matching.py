@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from vision_heads.evaluation.records import ANY, FoundTable, Truth
 
+CELLS = 2_000_000
+"""Pairs of one picture that are compared at a time: 0.1 GB. An aerial picture may hold 10^9."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
@@ -66,14 +69,18 @@ def overlapping(found: FoundTable, truth: Truth, least: float, by_class: bool = 
     for image in np.intersect1d(found.image, truth.image):
         first, last = np.searchsorted(found.image, (image, image + 1))
         start, stop = np.searchsorted(truth.image, (image, image + 1))
-        table = overlaps(found.xywh[first:last], truth.xywh[start:stop], truth.ignore[start:stop])
-        if by_class:
-            label = truth.label[start:stop]
-            table[(found.label[first:last, None] != label) & (label != ANY)] = 0
-        row, column = np.nonzero(table >= least)
-        rows.append(row + first)
-        columns.append(column + start)
-        values.append(table[row, column])
+        boxes, ignore = truth.xywh[start:stop], truth.ignore[start:stop]
+        label = truth.label[start:stop]
+        step = max(CELLS // len(boxes), 1)
+        for low in range(first, last, step):
+            part = slice(low, min(low + step, last))
+            table = overlaps(found.xywh[part], boxes, ignore)
+            if by_class:
+                table[(found.label[part, None] != label) & (label != ANY)] = 0
+            row, column = np.nonzero(table >= least)
+            rows.append(row + low)
+            columns.append(column + start)
+            values.append(table[row, column])
     if not rows:
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     return Pairs(np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
