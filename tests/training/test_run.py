@@ -361,7 +361,10 @@ def test_head_flag() -> None:
             r"workers: one of 0 was ended from outside \(.* killed by signal: Killed\), as a",
         ),
         (FileNotFoundError(2, "No such file", "run/state/.1.tmp/a"), r"was run deleted, or its"),
-        (OSError(5, "Input/output error"), r"run: cannot be written \(Input/output error\)"),
+        (
+            OSError(5, "Input/output error", "run/a"),
+            r"run/a: cannot be written \(Input/output error\)",
+        ),
     ],
 )
 def test_what_befalls_a_run_is_said_in_one_line(tmp_path, monkeypatch, error, message) -> None:

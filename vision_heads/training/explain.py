@@ -69,10 +69,9 @@ def explain_gone(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        file = Path(str(error.filename or out))
+        file = Path(str(error.filename or ""))  # without a name it may be any file's
         inside = not {out, out.resolve()}.isdisjoint([file, *file.parents])
-        named = error.filename is not None or error.errno != errno.ENOENT
-        if error.errno not in _GONE or not inside or not named:
+        if error.errno not in _GONE or error.filename is None or not inside:
             raise
         text = f"{file}: cannot be written ({error.strerror}): was {out} deleted, or its disk taken"
         raise UserError(f"{text} away? {_RESUME}, if it is there") from error
