@@ -209,6 +209,7 @@ def test_a_full_disk_is_a_message_and_other_faults_are_not(tmp_path: Path, monke
     from vision_heads.training import run
 
     monkeypatch.setattr(run, "read_parts", lambda *_: [square_split(tmp_path, 1)])
+    monkeypatch.setattr(run, "_read_val", lambda *_: square_split(tmp_path, 1))
     for number, kind, message in (
         (28, UserError, "run: cannot be written .No space.*make room, and --resume goes on"),
         (5, OSError, "Input/output error"),
