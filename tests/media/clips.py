@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vision_heads.media.video import OpenOptions, find_videos, open_video
+
 BITS = 8
 
 
@@ -72,3 +74,18 @@ def turn_clip(path: Path, degrees: int) -> None:
         start = matrix + place
         data[start : start + 4] = (value * 65536).to_bytes(4, "big", signed=True)
     path.write_bytes(bytes(data))
+
+
+def odd_words(path):
+    """Make of a Matroska file one whose words are no UTF-8, and whose length is any text."""
+    data = write_clip(path, [0, 0.04, 0.08]).read_bytes()
+    assert b"Lavf" in data and b"00:00:00." in data
+    path.write_bytes(data.replace(b"Lavf", b"L\xe4vf").replace(b"00:00:00.", b"ab:cd:ef."))
+    return path
+
+
+def frames_of(where: Path | str, **options):
+    """Return all frames of a video, and the source that they came from."""
+    (spec,) = find_videos([str(where)])
+    source = open_video(spec, OpenOptions(**options))
+    return list(source), source

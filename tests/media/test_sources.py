@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.calls import counted
 from vision_heads.errors import UserError
 from vision_heads.media.sources import OUTPUT_MARK, find_pictures
 
@@ -216,16 +216,7 @@ def test_numbers_of_like_names_are_not_tried_again_and_again(tmp_path):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "Frame.jpg").write_bytes(b"x")
     (tmp_path / "list.txt").write_text("".join(f"{n}/Frame.jpg\n" for n in range(60)))
-    folds = 0
-
-    def count(_frame, event, called):
-        nonlocal folds
-        folds += event == "c_call" and called.__name__ == "casefold"
-
-    sys.setprofile(count)
-    try:
+    with counted("casefold") as calls:
         found = find_pictures([tmp_path / "list.txt"])
-    finally:
-        sys.setprofile(None)
     assert _names(found) == ["Frame", *(f"Frame-{n}" for n in range(2, 61))]
-    assert folds <= 4 * 60
+    assert 0 < calls[0] <= 4 * 60
